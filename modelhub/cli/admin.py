@@ -1,0 +1,55 @@
+"""The verbs of whoever runs a hub."""
+
+from __future__ import annotations
+
+import click
+
+from modelhub.cli import text
+from modelhub.cli.door import Door, example_text, verb
+from modelhub.cli.progress import progress
+
+
+@verb("admin init", "--hub /data/hub admin init")
+def init(door: Door) -> None:
+    """Make the hub; one that is there stays as it is."""
+    with door.hub() as hub:
+        made = hub.init()
+    door.answer({"made": made}, lambda _: "made" if made else "was there already")
+
+
+@verb("admin status", "admin status --format json")
+def status(door: Door) -> None:
+    """Show the hub and its stores."""
+    with door.hub() as hub:
+        door.answer(hub.status(), text.status)
+
+
+@verb("admin sweep")
+def sweep(door: Door) -> None:
+    """Finish or give up what interrupted changes left behind.
+
+    Safe at any time and from several places at once.
+    """
+    with door.hub() as hub, progress("models") as advance:
+        swept = hub.sweep(progress=advance)
+    door.answer(swept, text.sweep)
+
+
+@verb("admin fsck", "admin fsck --no-data --format json")
+@click.option("--no-data", is_flag=True, help="Leave out reading every chunk.")
+def fsck(door: Door, no_data: bool) -> None:
+    """Check everything that is stored.
+
+    Exits 1 where something is wrong.
+    """
+    with door.hub() as hub, progress("models") as advance:
+        health = hub.fsck(data=not no_data, progress=advance)
+    door.judge(health)
+
+
+admin = click.Group(
+    "admin",
+    help="Make, watch, clean up and check a hub.",
+    epilog=example_text("admin status", "admin fsck --no-data"),
+    commands={command.name or "": command for command in (init, status, sweep, fsck)},
+)

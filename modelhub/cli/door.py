@@ -1,0 +1,100 @@
+"""What every verb shares: the hub it talks to, the format it answers in, and its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from modelhub.cli import text
+from modelhub.cli.exits import FINDINGS
+from modelhub.cli.output import emit, emit_json
+from modelhub.results import Health
+
+if TYPE_CHECKING:
+    from modelhub.hub import Hub
+
+T = TypeVar("T")
+
+
+class Door:
+    """The settings that stand before or after a verb."""
+
+    def __init__(self) -> None:
+        self.hub_url: str | None = None
+        self.as_json = False
+
+    def hub(self) -> Hub:
+        """The hub, to be closed by ``with``; nothing is read before it is asked for something."""
+        # Connecting brings in the stores and Arrow, which help and usage errors do without.
+        from modelhub.connect import connect
+
+        return connect(self.hub_url)
+
+    def answer(self, result: T, as_text: Callable[[T], str]) -> None:
+        """Write ``result`` as JSON, or what ``as_text`` makes of it."""
+        if self.as_json:
+            emit_json(result)
+        else:
+            emit(as_text(result))
+
+    def judge(self, health: Health) -> None:
+        """Write what a check found, and end with ``FINDINGS`` where that is anything."""
+        self.answer(health, text.health)
+        if health.findings:
+            raise click.exceptions.Exit(FINDINGS)
+
+
+def _set_hub(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Door).hub_url = value
+
+
+def _set_format(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Door).as_json = value == "json"
+
+
+def settings(*, hidden: bool = False) -> list[click.Parameter]:
+    """``--hub`` and ``--format``; a verb takes them too, but its help is kept for its own."""
+    return [
+        click.Option(
+            ["--hub"],
+            metavar="URL",
+            help="A folder or file:///path  [default: $MODELHUB_HOME, else ~/.modelhub]",
+            expose_value=False,
+            hidden=hidden,
+            callback=_set_hub,
+        ),
+        click.Option(
+            ["--format"],
+            type=click.Choice(["text", "json"]),
+            help="What to answer in  [default: text]",
+            expose_value=False,
+            hidden=hidden,
+            callback=_set_format,
+        ),
+    ]
+
+
+def verb(*examples: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of a function that takes the ``Door`` and its own arguments.
+
+    The function's docstring is the help; ``examples`` are command lines without the leading
+    ``modelhub``.
+    """
+
+    def command(function: Callable[..., None]) -> click.Command:
+        made = click.command(epilog=example_text(*examples))(click.pass_obj(function))
+        made.params += settings(hidden=True)
+        return made
+
+    return command
+
+
+def example_text(*examples: str) -> str:
+    """The lines that close a help page."""
+    return f"\b\nExample{'s' * (len(examples) > 1)}:\n" + "\n".join(
+        f"  modelhub {example}" for example in examples
+    )

@@ -1,0 +1,101 @@
+"""The verbs that look and fetch: nothing in the hub changes."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from modelhub.cli import text
+from modelhub.cli.door import Door, verb
+from modelhub.cli.output import note
+from modelhub.cli.progress import progress
+
+
+@verb("pull nlp.sentiment ./copy", "pull nlp.sentiment@3 ./copy --include '*.json'")
+@click.argument("revision")
+@click.argument("dest", required=False)
+@click.option("--include", metavar="GLOB", multiple=True, help="Only files that match; repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there with other bytes.")
+def pull(
+    door: Door, revision: str, dest: str | None, include: tuple[str, ...], overwrite: bool
+) -> None:
+    """Fetch a version's files into DEST and print the folder.
+
+    Without DEST the files come from a verified, read-only copy in the cache. A pull that was
+    interrupted goes on where it stopped.
+    """
+    with door.hub() as hub, progress() as advance:
+        if dest is None:
+            path = hub.snapshot(revision, include=include, progress=advance)
+        else:
+            path = hub.pull(revision, dest, include=include, overwrite=overwrite, progress=advance)
+    door.answer({"path": os.fsencode(path).decode("utf-8", "replace")}, lambda _: str(path))
+
+
+@verb("ls", "ls 'nlp.*'")
+@click.argument("pattern", default="*")
+def ls(door: Door, pattern: str) -> None:
+    """List models, or those whose name matches PATTERN."""
+    with door.hub() as hub:
+        door.answer(hub.list(pattern=pattern), text.models)
+
+
+@verb("show nlp.sentiment", "show nlp.sentiment@3 --files")
+@click.argument("revision")
+@click.option("--files", is_flag=True, help="List the version's files instead.")
+def show(door: Door, revision: str, files: bool) -> None:
+    """Show a version: its metadata, digests and sizes."""
+    with door.hub() as hub:
+        if files:
+            door.answer(hub.files(revision), text.files)
+        else:
+            door.answer(hub.show(revision), text.version)
+
+
+@verb("log nlp.sentiment --limit 10")
+@click.argument("name")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The newest N alone.")
+def log(door: Door, name: str, limit: int | None) -> None:
+    """Show every change of a model, newest first."""
+    with door.hub() as hub:
+        door.answer(hub.log(name, limit=limit), text.log)
+
+
+@verb("search sentiment chinese", "search 情感 --all-versions")
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", metavar="N", default=20, type=click.IntRange(min=1), help="At most N.")
+@click.option("--offset", metavar="N", default=0, type=click.IntRange(min=0), help="Skip N.")
+@click.option("--all-versions", is_flag=True, help="Not only each model's newest version.")
+def search(door: Door, words: tuple[str, ...], limit: int, offset: int, all_versions: bool) -> None:
+    """Find versions by words, all of which must occur.
+
+    Looked at are names, titles, labels, descriptions, facts and model cards.
+    """
+    with door.hub() as hub:
+        result = hub.search(" ".join(words), limit=limit, offset=offset, all_versions=all_versions)
+    door.answer(result, text.search)
+    shown = offset + len(result.hits)
+    if not door.as_json and shown < result.total:
+        note(f"{shown} of {result.total}; --offset {shown} shows more")
+
+
+@verb("diff nlp.sentiment@1 nlp.sentiment@2")
+@click.argument("a")
+@click.argument("b")
+def diff(door: Door, a: str, b: str) -> None:
+    """Show what changes from revision A to B."""
+    with door.hub() as hub:
+        door.answer(hub.diff(a, b), text.diff)
+
+
+@verb("verify nlp.sentiment@3")
+@click.argument("revision")
+def verify(door: Door, revision: str) -> None:
+    """Read and check every byte of a version.
+
+    Exits 1 where something is wrong.
+    """
+    with door.hub() as hub, progress() as advance:
+        health = hub.verify(revision, progress=advance)
+    door.judge(health)

@@ -1,0 +1,185 @@
+"""Results as text for people: each function makes the lines for one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from modelhub.cli.output import clean, columns, size, table, time
+from modelhub.records import Metadata
+from modelhub.results import (
+    Diff,
+    FileInfo,
+    Health,
+    Listing,
+    LogEntry,
+    ModelSummary,
+    SearchResult,
+    Status,
+    Sweep,
+    Version,
+)
+
+
+def revision(version: Version) -> str:
+    """``NAME@N`` alone, for scripts."""
+    return f"{version.name}@{version.number}"
+
+
+def version(result: Version) -> str:
+    """Everything about a version but its files and its card."""
+    facts = {
+        "version": revision(result) + ("  (deleted)" if result.deleted else ""),
+        "digest": result.digest,
+        "content": result.content,
+        "branch": result.branch,
+        "head of": ", ".join(result.branches),
+        "parents": ", ".join(map(str, result.parents)),
+        "derived from": ", ".join(result.bases),
+        "message": result.message,
+        "published": f"{time(result.created)} by {result.actor}",
+        "files": f"{result.files:,}, {size(result.total_bytes)}, {size(result.new_bytes)} new",
+    }
+    return _facts([*facts.items(), *_metadata(result.metadata)])
+
+
+def _metadata(metadata: Metadata) -> Iterator[tuple[str, str]]:
+    yield "title", metadata.title
+    yield "description", metadata.description
+    yield "card", f"{len(metadata.card):,} characters" if metadata.card else ""
+    yield "owner", metadata.owner
+    yield "creator", metadata.creator
+    yield "created", time(metadata.created)
+    yield "datasets", ", ".join(metadata.datasets)
+    yield "labels", ", ".join(metadata.labels)
+    yield "licence", metadata.licence
+    yield "framework", metadata.framework
+    yield "bases", ", ".join(metadata.bases)
+    for field in ("params", "metrics", "extra"):
+        for key, value in getattr(metadata, field).items():
+            yield f"{field}.{key}", str(value)
+
+
+def files(listing: Listing[FileInfo]) -> str:
+    """A version's files, with modes as ``ls`` writes them in octal."""
+    heads = ("mode", "size", "digest", "path")
+    return table(
+        heads,
+        (
+            (f"{file.mode:o}", size(file.size_bytes), file.digest[:12], file.path)
+            for file in listing
+        ),
+    )
+
+
+def models(listing: Listing[ModelSummary]) -> str:
+    """Models with their head, one a row."""
+    return table(
+        ("name", "head", "versions", "size", "updated", "title"),
+        (
+            (
+                model.name,
+                str(model.head or ""),
+                str(model.versions),
+                size(model.total_bytes),
+                time(model.updated),
+                model.title,
+            )
+            for model in listing
+        ),
+    )
+
+
+def log(listing: Listing[LogEntry]) -> str:
+    """A model's history, newest first."""
+    return table(
+        ("version", "change", "time", "actor", "digest", "message"),
+        (
+            (
+                str(entry.number or ""),
+                entry.op,
+                time(entry.created),
+                entry.actor,
+                entry.digest[:12],
+                entry.message,
+            )
+            for entry in listing
+        ),
+    )
+
+
+def search(result: SearchResult) -> str:
+    """The hits of one page, best first."""
+    return table(
+        ("version", "created", "title", "description"),
+        (
+            (f"{hit.name}@{hit.number}", time(hit.created), hit.title, hit.description)
+            for hit in result.hits
+        ),
+    )
+
+
+def diff(result: Diff) -> str:
+    """Changed files, then changed fields; a line where nothing differs."""
+    parts = []
+    if result.files:
+        rows = (
+            (change.path, change.status, _size(change.old_bytes), _size(change.new_bytes))
+            for change in result.files
+        )
+        parts.append(table(("file", "status", result.a, result.b), rows))
+    if result.metadata:
+        fields = (
+            (change.field, _value(change.old), _value(change.new)) for change in result.metadata
+        )
+        parts.append(table(("field", result.a, result.b), fields))
+    return "\n\n".join(parts) or f"{result.a} and {result.b} do not differ"
+
+
+def health(result: Health) -> str:
+    """What is wrong and what to do about it, then what was looked at."""
+    looked = ", ".join(f"{count:,} {what}" for what, count in result.checked.items())
+    heads = ("severity", "kind", "subject", "cause", "repair")
+    rows = (tuple(getattr(finding, head) for head in heads) for finding in result.findings)
+    found = f"{table(heads, rows)}\n\n" if result.findings else ""
+    return f"{found}findings: {len(result.findings)}; checked: {looked}"
+
+
+def sweep(result: Sweep) -> str:
+    """What a sweep did."""
+    return _facts((name, f"{getattr(result, name):,}") for name in result.__struct_fields__)
+
+
+def status(result: Status) -> str:
+    """The hub, then each store's own words."""
+    facts = [
+        ("hub", result.hub),
+        ("format", str(result.format or "")),
+        ("models", f"{result.models:,}"),
+        ("intents", f"{result.intents:,}"),
+    ]
+    for store, words in result.stores.items():
+        facts += [(f"{store}.{word}", _value(value)) for word, value in words.items()]
+    return _facts(facts)
+
+
+def _facts(pairs: Iterable[tuple[str, str]]) -> str:
+    return columns(
+        [
+            ("" if index else name, clean(line))
+            for name, value in pairs
+            for index, line in enumerate(value.splitlines())
+        ]
+    )
+
+
+def _size(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else size(size_bytes)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return time(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,117 @@
+"""The verbs that change a model: each puts an entry into its log."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from modelhub.cli import text
+from modelhub.cli.door import Door, verb
+from modelhub.cli.exits import FINDINGS
+from modelhub.cli.facts import cleared, describing, given
+from modelhub.cli.output import note, size
+from modelhub.cli.progress import progress
+from modelhub.errors import InvalidInput
+from modelhub.names import Head, shown
+from modelhub.names import revision as parsed
+from modelhub.results import Version
+
+message = click.option("-m", "--message", metavar="TEXT", default="", help="Why, for the log.")
+
+
+@verb(
+    "push nlp.sentiment ./model -m 'first try'",
+    "push nlp.sentiment ./model --param lr=1e-4 --metric f1=0.91",
+)
+@click.argument("name")
+@click.argument("path")
+@message
+@describing
+@click.option(
+    "--base", "bases", metavar="REV", multiple=True, help="Derived from this; repeatable."
+)
+@click.option("--branch", metavar="NAME", default="main", help="Publish here  [default: main]")
+@click.option("--expect", metavar="REV", help="Only if the branch's head is this.")
+@click.option(
+    "--request-id", "request", metavar="ID", help="Repeating an ID makes no second version."
+)
+@click.option(
+    "--exclude", metavar="PATTERN", multiple=True, help="As in .modelhubignore; repeatable."
+)
+@click.option("--follow-symlinks", is_flag=True, help="Store what links point to.")
+def push(door: Door, name: str, path: str, **options: Any) -> None:
+    """Publish the file or folder PATH as the next version of NAME.
+
+    Prints NAME@N alone. A VALUE that reads as a number, true or false is one; quotes inside
+    the argument, as in '"3"', make it text.
+    """
+    with door.hub() as hub, progress() as advance:
+        version = hub.push(name, path, progress=advance, **given(options))
+    door.answer(version, text.revision)
+
+
+@verb("edit nlp.sentiment@3 --title 'Mood of a text' --unset params.lr")
+@click.argument("revision")
+@message
+@describing
+@click.option(
+    "--unset", metavar="FIELD", multiple=True, help="Drop this, as in params.lr; repeatable."
+)
+def edit(door: Door, revision: str, message: str, unset: tuple[str, ...], **options: Any) -> None:
+    """Change what describes a version; its files stay as they are.
+
+    Texts, datasets and labels are replaced, KEY=VALUE pairs merged.
+    """
+    with door.hub() as hub:
+        version = hub.edit(revision, message=message, **cleared(given(options), unset))
+    door.answer(version, text.revision)
+
+
+@verb("delete nlp.sentiment@3 --dry-run", "delete nlp.sentiment@3 --yes -m 'wrong data'")
+@click.argument("revision")
+@message
+@click.option("--dry-run", is_flag=True, help="Check and show, change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(door: Door, revision: str, message: str, dry_run: bool, yes: bool) -> None:
+    """Delete one version, named with its @REV.
+
+    Its number stays taken, and `undelete` takes it back until its retention ends.
+    """
+    if isinstance(parsed(revision).selector, Head):
+        raise InvalidInput(
+            f"{shown(revision)} does not say which version to delete",
+            remedy=f"Name it, as in {revision}@3; `modelhub log {revision}` lists them.",
+        )
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise InvalidInput(
+            f"deleting {shown(revision)} asks first, and nobody is there to answer",
+            remedy="Add --yes, or --dry-run to look first.",
+        )
+    with door.hub() as hub:
+        if not (dry_run or yes):
+            version = hub.show(revision)
+            # A branch may move while the question is open: the version that was shown goes.
+            revision = text.revision(version)
+            _confirm(version)
+        deleted = hub.delete(revision, message=message, dry_run=dry_run)
+    done = "would delete" if dry_run else "deleted"
+    door.answer(deleted, lambda version: f"{done} {text.revision(version)}")
+
+
+def _confirm(version: Version) -> None:
+    what = f"{text.revision(version)} ({version.files} files, {size(version.total_bytes)})"
+    if not click.confirm(f"Delete {what}?", err=True):
+        note("modelhub: nothing was deleted")
+        raise click.exceptions.Exit(FINDINGS)
+
+
+@verb("undelete nlp.sentiment@3 -m 'deleted by mistake'")
+@click.argument("revision")
+@message
+def undelete(door: Door, revision: str, message: str) -> None:
+    """Take a deleted version back."""
+    with door.hub() as hub:
+        version = hub.undelete(revision, message=message)
+    door.answer(version, lambda version: f"undeleted {text.revision(version)}")

@@ -1,0 +1,35 @@
+"""Opening a hub: the only code that names backends."""
+
+from __future__ import annotations
+
+import os
+
+from modelhub.backends.files import LocalWeights
+from modelhub.backends.sqlite_rows import SqliteRows
+from modelhub.backends.sqlite_search import SqliteSearch
+from modelhub.coordinator.context import Context, Stores
+from modelhub.hub import Hub
+from modelhub.settings import read_settings
+
+
+def connect(url: str | os.PathLike[str] | None = None, *, principal: str | None = None) -> Hub:
+    """Open a hub.
+
+    Args:
+        url: a folder or ``file:///PATH``, the embedded hub; by default ``$MODELHUB_HOME``, else
+            ``~/.modelhub``. It is made by the first push, or by ``Hub.init``.
+        principal: who is recorded as the author of changes; by default ``$MODELHUB_USER``, else the
+            login name.
+
+    Raises:
+        InvalidInput: the URL is not one of these. Nothing is read or written by this call.
+    """
+    settings = read_settings(url, principal=principal)
+    stores = Stores(
+        weights=LocalWeights(settings.home),
+        rows=SqliteRows(settings.home / "rows.sqlite"),
+        search=SqliteSearch(settings.home / "search.sqlite"),
+    )
+    return Hub(
+        Context(stores, settings.principal), address=str(settings.home), cache=settings.cache
+    )

@@ -1,0 +1,289 @@
+"""Manifests: a version's files, and for each the chunks that it is made of.
+
+A manifest is one blob: two Arrow IPC streams with zstd buffers, one behind the other, the first
+with a row a file, the second with a row a chunk. Files are sorted by path and their chunks follow
+in the same order, so that a file names only how many are its own. Chunk rows have room for what is
+coming: an encoding id, and the digest of the chunk that a difference builds on.
+
+What is decoded is believed only as far as it is consistent, since a manifest decides where a
+pulled file is written.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from modelhub.content.pack import RAW, is_pack_id
+from modelhub.errors import CorruptData, InvalidInput
+from modelhub.names import file_path, shown
+
+_FORMAT = {b"modelhub.manifest": b"1"}
+_DIGEST = pa.binary(32)
+_FILES = pa.schema(
+    [
+        pa.field("path", pa.utf8(), nullable=False),
+        pa.field("size", pa.uint64(), nullable=False),
+        pa.field("mode", pa.uint16(), nullable=False),
+        pa.field("digest", _DIGEST, nullable=False),
+        pa.field("cutter", pa.utf8(), nullable=False),
+        pa.field("chunks", pa.uint64(), nullable=False),
+    ],
+    metadata=_FORMAT,
+)
+_CHUNKS = pa.schema(
+    [
+        pa.field("digest", _DIGEST, nullable=False),
+        pa.field("length", pa.uint32(), nullable=False),
+        pa.field("pack", pa.dictionary(pa.int32(), pa.utf8()), nullable=False),
+        pa.field("offset", pa.uint64(), nullable=False),
+        pa.field("stored", pa.uint32(), nullable=False),
+        pa.field("encoding", pa.uint8(), nullable=False),
+        pa.field("base", _DIGEST, nullable=True),
+    ],
+    metadata=_FORMAT,
+)
+_LARGEST_OFFSET = 2**62
+_PERMISSION_BITS = 0o777
+_LISTED_BYTES = 40
+
+
+class ChunkRef(msgspec.Struct, frozen=True):
+    """A chunk and where it lies: ``stored`` bytes from ``offset`` in ``pack``.
+
+    ``digest`` is the raw BLAKE3-256 of the ``length`` bytes that they decode to, ``base`` that of
+    the chunk which the encoding builds on, if any.
+    """
+
+    digest: bytes
+    length: int
+    pack: str
+    offset: int
+    stored: int
+    encoding: int = RAW
+    base: bytes | None = None
+
+
+class ManifestFile(msgspec.Struct, frozen=True):
+    """A file of a version. ``digest`` is in hex; ``first_chunk`` counts in the whole manifest.
+
+    The digest is BLAKE3-256 over the digest and length (u64, little-endian) of each chunk, so it
+    follows from the file's bytes and the cutter.
+    """
+
+    path: str
+    size_bytes: int
+    mode: int
+    digest: str
+    cutter: str
+    first_chunk: int
+    chunk_count: int
+
+
+class ManifestBuilder:
+    """Collects a version's files, in any order."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[int, int, str, tuple[ChunkRef, ...]]] = {}
+
+    def add_file(
+        self, path: str, size_bytes: int, mode: int, cutter: str, chunks: Iterable[ChunkRef]
+    ) -> None:
+        """Add a file with its chunks in order. ``mode`` is its permission bits.
+
+        Raises:
+            InvalidInput: no path that a version can hold, or one that was added before.
+        """
+        if file_path(path) in self._files:
+            raise InvalidInput(f"{shown(path)} occurs twice", remedy="Name each file once.")
+        self._files[path] = (size_bytes, mode, cutter, tuple(chunks))
+
+    def encode(self) -> bytes:
+        """The manifest's blob. The same files and places give the same bytes."""
+        files = sorted(self._files.items())
+        chunks = _table(
+            _CHUNKS, [msgspec.structs.astuple(ref) for _, (*_, refs) in files for ref in refs]
+        )
+        listing = _listing(chunks)
+        rows, first = [], 0
+        for path, (size_bytes, mode, cutter, refs) in files:
+            digest = _digest(listing, first, len(refs))
+            rows.append((path, size_bytes, mode, digest, cutter, len(refs)))
+            first += len(refs)
+        sink = pa.BufferOutputStream()
+        _write(sink, _table(_FILES, rows))
+        _write(sink, chunks)
+        return bytes(sink.getvalue())
+
+
+class Manifest:
+    """What a version is made of. Made by ``decode`` alone, so it is always consistent."""
+
+    def __init__(self, files: Any, chunks: Any) -> None:
+        _check_chunks(chunks)
+        self._chunks = chunks
+        self._packs = _checked_packs(chunks)
+        self._ends = array("Q", accumulate(_values(chunks, "length")))
+        self.files: tuple[ManifestFile, ...] = tuple(self._checked_files(files))
+
+    @classmethod
+    def decode(cls, data: bytes, subject: str) -> Manifest:
+        """The manifest in ``data``; ``subject`` names it in the error.
+
+        Raises:
+            CorruptData: not readable, of an unknown format, or not consistent in itself.
+        """
+        source = pa.BufferReader(data)
+        try:
+            manifest = cls(_read(source, _FILES), _read(source, _CHUNKS))
+            if source.tell() != len(data):
+                raise ValueError("something follows the chunks")  # noqa: TRY301
+        except (pa.ArrowException, OSError, ValueError, MemoryError, InvalidInput) as exc:
+            raise CorruptData(
+                f"{subject} is not readable: {exc}", remedy="Run `modelhub admin fsck`."
+            ) from exc
+        return manifest
+
+    def chunks(self, file: ManifestFile) -> list[ChunkRef]:
+        """The file's chunks in order, made on the spot."""
+        return self._refs(file.first_chunk, file.first_chunk + file.chunk_count)
+
+    def spanning(self, file: ManifestFile, offset: int, length: int) -> tuple[list[ChunkRef], int]:
+        """The chunks that hold these bytes of the file, and where in the first of them they begin.
+
+        The bytes, at least one, lie inside the file.
+        """
+        begin = self._start(file.first_chunk)
+        first = bisect_right(self._ends, begin + offset)
+        last = bisect_right(self._ends, begin + offset + length - 1)
+        return self._refs(first, last + 1), begin + offset - self._start(first)
+
+    def packs(self) -> tuple[str, ...]:
+        """The packs that reading everything needs, sorted."""
+        return self._packs
+
+    def content_digest(self) -> str:
+        """The version's logical identity in hex, wherever its chunks lie.
+
+        BLAKE3-256 over, for each file by path: the path's length in bytes (u32), the path, mode
+        (u32), size (u64) and digest (32 raw bytes); numbers little-endian.
+        """
+        identity = blake3()
+        for file in self.files:
+            path = file.path.encode()
+            identity.update(struct.pack("<I", len(path)) + path)
+            identity.update(struct.pack("<IQ", file.mode, file.size_bytes))
+            identity.update(bytes.fromhex(file.digest))
+        return identity.hexdigest()
+
+    def _start(self, chunk: int) -> int:
+        return self._ends[chunk - 1] if chunk else 0
+
+    def _refs(self, first: int, stop: int) -> list[ChunkRef]:
+        rows = self._chunks.slice(first, stop - first)
+        columns = (_values(rows, name) for name in _CHUNKS.names)
+        return [ChunkRef(*row) for row in zip(*columns, strict=True)]
+
+    def _checked_files(self, table: Any) -> Iterator[ManifestFile]:
+        _check_paths(_values(table, "path"))
+        listing = _listing(self._chunks)
+        columns = (_values(table, name) for name in _FILES.names)
+        first = 0
+        for path, size_bytes, mode, digest, cutter, count in zip(*columns, strict=True):
+            stop = first + count
+            if mode > _PERMISSION_BITS:
+                raise ValueError(f"{shown(path)} has a mode that is more than permissions")
+            if stop > len(self._ends) or self._start(stop) - self._start(first) != size_bytes:
+                raise ValueError(f"the chunks of {shown(path)} do not add up to its size")
+            if digest != _digest(listing, first, count):
+                raise ValueError(f"the chunks of {shown(path)} do not match its digest")
+            yield ManifestFile(path, size_bytes, mode, digest.hex(), cutter, first, count)
+            first = stop
+        if first != len(self._ends):
+            raise ValueError("some chunks belong to no file")
+
+
+def _check_paths(paths: Sequence[str]) -> None:
+    seen: set[str] = set()
+    previous = ""
+    for path in paths:
+        if file_path(path) <= previous:
+            raise ValueError(f"{shown(path)} occurs twice or out of order")
+        folders = accumulate(path.split("/")[:-1], "{}/{}".format)
+        if any(folder in seen for folder in folders):
+            raise ValueError(f"{shown(path)} lies in a folder that is a file as well")
+        seen.add(path)
+        previous = path
+
+
+def _check_chunks(chunks: Any) -> None:
+    newest = pc.max(chunks["encoding"]).as_py() or RAW
+    if newest != RAW:
+        raise ValueError(f"encoding {newest} is not known to this release")
+    if chunks["base"].null_count != len(chunks) or chunks["stored"] != chunks["length"]:
+        raise ValueError("a raw chunk has a base, or a length of its own in the pack")
+    if pc.any(pc.equal(chunks["length"], 0)).as_py():
+        raise ValueError("a chunk is empty")
+    if (pc.max(chunks["offset"]).as_py() or 0) > _LARGEST_OFFSET:
+        raise ValueError("a chunk lies beyond any pack's end")
+
+
+def _checked_packs(chunks: Any) -> tuple[str, ...]:
+    packs = chunks["pack"].unique().to_pylist()
+    for pack in packs:
+        if pack is None or not is_pack_id(pack):
+            raise ValueError(f"{shown(str(pack))} is not a pack id")
+    return tuple(sorted(packs))
+
+
+def _listing(chunks: Any) -> memoryview:
+    """What the files' digests are over, 40 bytes a chunk; built without a Python object each."""
+    digests = chunks["digest"].combine_chunks().cast(pa.large_binary())
+    lengths = chunks["length"].cast(pa.uint64()).combine_chunks().view(pa.binary(8))
+    joined = pc.binary_join_element_wise(digests, lengths.cast(pa.large_binary()), b"")
+    return memoryview(joined.buffers()[2] or b"")
+
+
+def _digest(listing: memoryview, first: int, count: int) -> bytes:
+    return blake3(listing[first * _LISTED_BYTES : (first + count) * _LISTED_BYTES]).digest()
+
+
+def _values(table: Any, name: str) -> list[Any]:
+    column = table[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)  # ten times faster than value by value
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _table(schema: Any, rows: Sequence[tuple[Any, ...]]) -> Any:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _write(sink: Any, table: Any) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
+        stream.write_table(table)
+
+
+def _read(source: Any, schema: Any) -> Any:
+    with pa.ipc.open_stream(source) as stream:
+        if not stream.schema.equals(schema, check_metadata=True):
+            raise ValueError("it is of a format that this release does not know")
+        table = stream.read_all()
+    table.validate(full=True)
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"a row has no {field.name}")
+    return table

@@ -1,0 +1,1 @@
+"""The coordinator: publish, fetch, retire, index, sweep and verify, over the three protocols."""

@@ -1,0 +1,65 @@
+"""What differs between two versions: files by digest, metadata field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelhub.content.manifest import Manifest, ManifestFile
+from modelhub.records import Metadata, Scalar, to_builtins
+from modelhub.results import Diff, FieldChange, FileChange, Listing, Version
+
+Value = Scalar | tuple[str, ...]
+
+
+def compare(a: Version, a_files: Manifest, b: Version, b_files: Manifest) -> Diff:
+    """What changes from ``a`` to ``b``. Equal digests are equal bytes, so no file is read."""
+    return Diff(
+        a=f"{a.name}@{a.number}",
+        b=f"{b.name}@{b.number}",
+        files=Listing(FileChange, list(_files(a_files, b_files))),
+        metadata=Listing(FieldChange, list(_fields(a.metadata, b.metadata))),
+        bytes_read=0,
+    )
+
+
+def _files(a: Manifest, b: Manifest) -> Iterator[FileChange]:
+    old = {file.path: file for file in a.files}
+    new = {file.path: file for file in b.files}
+    for path in sorted(old.keys() | new.keys()):
+        before, after = old.get(path), new.get(path)
+        status = _status(before, after)
+        if status:
+            yield FileChange(
+                path=path,
+                status=status,
+                old_bytes=before.size_bytes if before else None,
+                new_bytes=after.size_bytes if after else None,
+            )
+
+
+def _status(before: ManifestFile | None, after: ManifestFile | None) -> str:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    if before.digest != after.digest:
+        return "changed"
+    return "mode" if before.mode != after.mode else ""
+
+
+def _fields(a: Metadata, b: Metadata) -> Iterator[FieldChange]:
+    old, new = flat(a), flat(b)
+    for field in sorted(old.keys() | new.keys()):
+        if old.get(field) != new.get(field):
+            yield FieldChange(field=field, old=old.get(field), new=new.get(field))
+
+
+def flat(metadata: Metadata) -> dict[str, Value]:
+    """The fields that are set, those of mappings as ``params.lr``."""
+    fields: dict[str, Value] = {}
+    for name, value in to_builtins(metadata).items():
+        if isinstance(value, dict):
+            fields |= {f"{name}.{key}": part for key, part in value.items()}
+        else:
+            fields[name] = tuple(value) if isinstance(value, list) else value
+    return fields

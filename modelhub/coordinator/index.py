@@ -1,0 +1,160 @@
+"""Search documents: rendered from the log alone, written after the commit, never believed.
+
+A document's external version is the restore epoch times 2^40 plus the sequence of the newest
+entry that touches it, so that writes may arrive in any order, by any process, any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.coordinator import keys, versions
+from modelhub.coordinator.context import Context
+from modelhub.coordinator.log import Head, Sealed, entries
+from modelhub.coordinator.state import head_number, heads_at, is_deleted, touched
+from modelhub.describe.facts import facts_text
+from modelhub.errors import CorruptData, NotFound, OutcomeUnknown, Unavailable
+from modelhub.records import Metadata, Published, Targets, decode
+from modelhub.stores import Document
+
+_EPOCH = 2**40
+_BATCH = 500
+
+
+def document_id(name: str, number: int) -> str:
+    """A version's document in every target."""
+    return f"{name}@{number}"
+
+
+def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
+    """The body of a live version's document, as of ``head``."""
+    change = published.entry.change
+    assert isinstance(change, Published)
+    return {
+        "name": head.name,
+        "number": change.number,
+        "title": metadata.title,
+        "description": metadata.description,
+        "card": metadata.card,
+        "labels": list(metadata.labels),
+        "facts": facts_text(metadata),
+        "message": published.entry.message,
+        "actor": published.entry.actor,
+        "created": published.entry.time.isoformat(),
+        "digest": published.digest,
+        "size_bytes": change.version.size_bytes,
+        "branches": list(heads_at(head.state, change.number)),
+        "current": change.number == head_number(head.state),
+    }
+
+
+def stale_since(ctx: Context, head: Head, since: int) -> dict[int, int]:
+    """The versions that entries after ``since`` touch, each with the newest such entry."""
+    newest: dict[int, int] = {}
+    if head.seq <= since:
+        return newest
+    if since + 1 in head.recent:
+        fresh = [head.recent[seq] for seq in range(head.seq, since, -1)]
+    else:
+        fresh = list(entries(ctx.stores.rows, head.name, newest=head.seq, oldest=since + 1))
+    for sealed in fresh:
+        for number in touched(sealed.entry.change):
+            newest.setdefault(number, sealed.entry.seq)
+    return newest
+
+
+def documents(
+    ctx: Context, head: Head, stale: Mapping[int, int], known: Mapping[int, Metadata]
+) -> list[Document]:
+    """Fresh documents for the versions in ``stale``, with external versions of epoch 0."""
+    rows = ctx.stores.rows
+    fresh = []
+    for number, seq in sorted(stale.items()):
+        body = None
+        if not is_deleted(head.state, number):
+            published = versions.publication(rows, head, number)
+            metadata = known.get(number)
+            if metadata is None:
+                metadata = versions.metadata_row(rows, head, published).metadata
+            body = render(head, published, metadata)
+        fresh.append(Document(document_id(head.name, number), seq, body))
+    return fresh
+
+
+def at_epoch(document: Document, epoch: int) -> Document:
+    """``document`` with its external version, which is higher after every restore."""
+    return Document(document.id, epoch * _EPOCH + document.version, document.body)
+
+
+def read_targets(ctx: Context) -> Targets:
+    """The registered search targets, from the row store.
+
+    Raises:
+        NotFound: there is no hub here.
+    """
+    value = ctx.stores.rows.get(keys.SYSTEM, keys.SEARCH)
+    if value is None:
+        raise NotFound("this hub has no search targets", remedy="Run `modelhub admin init`.")
+    ctx.targets = decode(value, Targets, "the list of search targets")
+    return ctx.targets
+
+
+def write_everywhere(ctx: Context, fresh: list[Document]) -> None:
+    """Write to every registered target, and again if the list changed meanwhile.
+
+    The list is read again *after* writing: a re-index that registers a target and then reads the
+    log misses nothing, because whoever committed later sees the new target here.
+
+    Raises:
+        Unavailable, OutcomeUnknown, NotFound: not every target has the documents.
+    """
+    if not fresh:
+        return
+    written: set[tuple[str, int]] = set()
+    targets = ctx.targets or read_targets(ctx)
+    while True:
+        for target in targets.targets:
+            if (target, targets.epoch) not in written and _write(ctx, target, targets, fresh):
+                written.add((target, targets.epoch))
+        targets = read_targets(ctx)
+        if all((target, targets.epoch) in written for target in targets.targets):
+            return
+
+
+def _write(ctx: Context, target: str, targets: Targets, fresh: list[Document]) -> bool:
+    """Whether the target took them; False where it is gone, which the next reading explains."""
+    versioned = [at_epoch(document, targets.epoch) for document in fresh]
+    try:
+        for start in range(0, len(versioned), _BATCH):
+            ctx.stores.search.write(target, versioned[start : start + _BATCH])
+    except NotFound:
+        if target in read_targets(ctx).targets:
+            raise
+        return False
+    return True
+
+
+def publish_documents(ctx: Context, head: Head, known: Mapping[int, Metadata]) -> bool:
+    """Show the newest entry of ``head`` to search, tried once; False leaves it to the sweeper."""
+    if not ctx.breaker.allows():
+        return False
+    try:
+        fresh = documents(ctx, head, stale_since(ctx, head, head.seq - 1), known)
+        write_everywhere(ctx, fresh)
+    except (Unavailable, OutcomeUnknown, NotFound, CorruptData):
+        ctx.breaker.record(ok=False)
+        return False
+    ctx.breaker.record(ok=True)
+    return True
+
+
+def refresh(ctx: Context, head: Head, since: int) -> int:
+    """Bring every document that entries after ``since`` touch up to ``head``; how many.
+
+    Raises:
+        Unavailable, OutcomeUnknown, NotFound: search or rows stay away; the debt remains.
+    """
+    fresh = documents(ctx, head, stale_since(ctx, head, since), {})
+    write_everywhere(ctx, fresh)
+    return len(fresh)

@@ -1,0 +1,199 @@
+"""A model's log: reading its head and its entries, and the one commit point of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from modelhub.coordinator import keys
+from modelhub.coordinator.context import Context
+from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists
+from modelhub.errors import CorruptData, NotFound, OutcomeUnknown, Unavailable
+from modelhub.records import Entry, State, seal, unseal
+from modelhub.stores import RowStore
+
+_RESOLVE_TRIES = 6
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An entry and its digest."""
+
+    entry: Entry
+    digest: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """A model's log as of its entry ``seq`` (0: it has none), with the newest entries at hand."""
+
+    name: str
+    seq: int
+    digest: str
+    time: datetime
+    state: State
+    recent: dict[int, Sealed]
+
+    def after(self, landed: Sealed) -> Head:
+        """The head once ``landed`` is on top of this one."""
+        entry = landed.entry
+        return Head(
+            self.name,
+            entry.seq,
+            landed.digest,
+            entry.time,
+            apply(self.state, entry.change),
+            {**self.recent, entry.seq: landed},
+        )
+
+
+def read_head(rows: RowStore, name: str, *, at: int | None = None) -> Head:
+    """The head of ``name``, or what it was when entry ``at`` was the newest: one scan.
+
+    Raises:
+        CorruptData: a row is damaged or the chain of digests is broken.
+    """
+    start, stop = keys.prefix(name)
+    if at is not None:
+        start = keys.log(name, at)
+    recent: dict[int, Sealed] = {}
+    for key, value in rows.scan(keys.LOG, start, stop, limit=SNAPSHOT_EVERY):
+        sealed = open_row(key, value)
+        recent[sealed.entry.seq] = sealed
+    if not recent:
+        return Head(name, 0, "", _BEGINNING, State(), {})
+    newest = next(iter(recent.values()))
+    return Head(
+        name,
+        newest.entry.seq,
+        newest.digest,
+        newest.entry.time,
+        _fold(name, recent),
+        recent,
+    )
+
+
+def _fold(name: str, recent: dict[int, Sealed]) -> State:
+    """The state after the newest of ``recent`` (newest first), from the nearest snapshot on."""
+    pending: list[Entry] = []
+    below: Sealed | None = None
+    state: State | None = None
+    for sealed in recent.values():
+        if below is not None and (
+            below.entry.previous != sealed.digest or below.entry.seq != sealed.entry.seq + 1
+        ):
+            raise _broken(name, below.entry.seq)
+        below = sealed
+        if state is None:
+            if sealed.entry.state is not None:
+                state = sealed.entry.state
+            else:
+                pending.append(sealed.entry)
+    if state is None:
+        if below is None or below.entry.seq != 1:
+            raise _broken(name, below.entry.seq if below else 0)
+        state = State()
+    for entry in reversed(pending):
+        state = apply(state, entry.change)
+    return state
+
+
+def _broken(name: str, seq: int) -> CorruptData:
+    return CorruptData(
+        f"the log of {name} is broken below entry {seq}", remedy="Run `modelhub admin fsck`."
+    )
+
+
+def open_row(key: bytes, value: bytes) -> Sealed:
+    """The entry of a log row.
+
+    Raises:
+        CorruptData: it does not match its digest, or is not where its sequence belongs.
+    """
+    name, seq = keys.parse_log(key)
+    entry, digest = unseal(value, f"entry {seq} of {name}'s log")
+    if entry.seq != seq:
+        raise _broken(name, seq)
+    return Sealed(entry, digest)
+
+
+def require(head: Head) -> Head:
+    """``head``, if users see such a model.
+
+    Raises:
+        NotFound: they do not.
+    """
+    if not exists(head.state):
+        raise NotFound(f"there is no model {head.name}", remedy="`modelhub ls` lists the models.")
+    return head
+
+
+def entries(rows: RowStore, name: str, *, newest: int, oldest: int = 1) -> Iterator[Sealed]:
+    """The entries from ``newest`` down to ``oldest``; a gap is an error.
+
+    Raises:
+        CorruptData: a row is damaged, absent, or not the one that its successor names.
+    """
+    expected, previous = newest, ""
+    for key, value in rows.scan(keys.LOG, *keys.log_range(name, newest, oldest)):
+        sealed = open_row(key, value)
+        if sealed.entry.seq != expected or (previous and previous != sealed.digest):
+            raise _broken(name, expected + 1)
+        yield sealed
+        expected, previous = sealed.entry.seq - 1, sealed.entry.previous
+    if expected != oldest - 1:
+        raise _broken(name, expected + 1)
+
+
+def entry_at(rows: RowStore, name: str, seq: int) -> Sealed | None:
+    """One entry, or None where the log does not reach so far."""
+    key = keys.log(name, seq)
+    value = rows.get(keys.LOG, key)
+    return None if value is None else open_row(key, value)
+
+
+def append(ctx: Context, name: str, entry: Entry) -> Sealed | None:
+    """Put ``entry`` into the log, once: None if another entry is in its place for good.
+
+    Whatever the store answers but a clean True is settled by reading the row: a False may be this
+    very put, sent twice by a gateway, and an error may hide that it landed or will land. While the
+    row is absent the same bytes are put again.
+
+    Raises:
+        OutcomeUnknown: the store stays away; the intent must stay.
+        Unavailable: the store stayed away, and certainly took nothing.
+    """
+    data, digest = seal(entry)
+    key = keys.log(name, entry.seq)
+    rows = ctx.stores.rows
+    certain = True
+    for attempt in range(1, _RESOLVE_TRIES + 1):
+        try:
+            if rows.check_and_put(keys.LOG, key, None, data):
+                return Sealed(entry, digest)
+        except Unavailable:
+            pass
+        except OutcomeUnknown:
+            certain = False
+        try:
+            found = rows.get(keys.LOG, key)
+        except Unavailable:
+            found = None
+        if found == data:
+            return Sealed(entry, digest)
+        if found is not None:
+            return None
+        ctx.back_off(attempt)
+    if certain:
+        raise Unavailable(
+            f"the row store did not take the change of {name}; nothing was changed",
+            remedy="Try again when `modelhub admin status` shows it reachable.",
+        )
+    raise OutcomeUnknown(
+        f"the row store stopped answering while {name} was changed; the change may have landed",
+        remedy=f"Look for txid {entry.txid} with `modelhub log {name}` before trying again, "
+        "or repeat with the same --request-id.",
+        txid=entry.txid,
+    )

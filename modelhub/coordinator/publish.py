@@ -1,0 +1,219 @@
+"""Publishing a version: what a push puts on top of a model's log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from modelhub.content.manifest import Manifest
+from modelhub.content.read import read_blob
+from modelhub.content.tree import SourceFile
+from modelhub.coordinator import hints, keys, versions
+from modelhub.coordinator.context import Context, Progress, ignore_progress
+from modelhub.coordinator.log import Head, Sealed, entry_at
+from modelhub.coordinator.state import exists, head_number, is_deleted
+from modelhub.coordinator.storing import PackRefused, Stored, Storing
+from modelhub.coordinator.transaction import Attempt, Committed, put_settled
+from modelhub.errors import Conflict, CorruptData, NotFound, Unavailable
+from modelhub.names import DEFAULT_BRANCH, Revision
+from modelhub.records import (
+    Lookup,
+    Metadata,
+    MetadataRow,
+    Published,
+    VersionHint,
+    VersionRecord,
+    decode,
+    encode,
+    hex_digest,
+)
+from modelhub.stores import RowStore
+
+_RESTARTS = 3
+
+
+@dataclass
+class Push:
+    """One push (a ``Plan``): its arguments, and what is done of it so far.
+
+    ``found`` is the version that an earlier call with the same request id made.
+    """
+
+    ctx: Context
+    name: str
+    sources: Sequence[SourceFile]
+    metadata: Metadata
+    message: str = ""
+    branch: str = DEFAULT_BRANCH
+    bases: tuple[str, ...] = ()
+    expect: Revision | None = None
+    request: str = ""
+    progress: Progress = ignore_progress
+    op: str = "publish"
+    known: dict[int, Metadata] = field(default_factory=dict)
+    number: int = 0
+    found: int | None = None
+    _storing: Storing | None = None
+    _stored: Stored | None = None
+
+    def build(self, head: Head, attempt: Attempt) -> Published | None:
+        """Store and pin everything, then say what the entry is to be.
+
+        Raises:
+            Conflict: the parent is not the expected one, or a file changed while it was read.
+            Unavailable: a store is away, full, or took packs away again and again.
+        """
+        rows = self.ctx.stores.rows
+        if self.request:
+            # With each head anew: the version may have been made since the last one was taken.
+            self.found = find_request(rows, head, self.request)
+            if self.found is not None:
+                return None
+        parent = self._parent(head)
+        self._check_expected(rows, head, parent)
+        stored = self._store(head, attempt, parent)
+        number = head.state.next
+        self.number = number
+        self.known = {number: self.metadata, **self._displaced(rows, head)}
+        metadata = self._put_metadata(head, attempt, number)
+        record = VersionRecord(
+            content=stored.manifest.content_digest(),
+            manifest=stored.address,
+            metadata=metadata,
+            packs=stored.packs,
+            files=len(stored.manifest.files),
+            size_bytes=sum(file.size_bytes for file in stored.manifest.files),
+            new_bytes=stored.new_bytes,
+            bases=self.bases,
+            request=self.request,
+        )
+        self._put_lookup(head, attempt, number, record)
+        return Published(number, self.branch, (parent,) if parent else (), record)
+
+    def landed(self, committed: Committed) -> None:
+        """Put the hints: where the version's entry is, its model's summary, its new chunks."""
+        entry = committed.sealed.entry
+        rows = self.ctx.stores.rows
+        assert isinstance(entry.change, Published)
+        hint = VersionHint(entry.seq, entry.txid)
+        rows.put(keys.VERSIONS, keys.version(self.name, entry.change.number), encode(hint))
+        hints.put_model(self.ctx, committed.head, self.known)
+        assert self._storing is not None
+        self._storing.put_hints()
+
+    def _parent(self, head: Head) -> int:
+        """The version that this one follows: a new branch starts at the default branch's head."""
+        if self.branch in head.state.branches:
+            return head_number(head.state, self.branch)
+        return head_number(head.state, DEFAULT_BRANCH)
+
+    def _check_expected(self, rows: RowStore, head: Head, parent: int) -> None:
+        if self.expect is None:
+            return
+        try:
+            expected = versions.resolve(rows, head, self.expect)
+        except NotFound:
+            expected = None
+        if expected != parent:
+            now = f"version {parent}" if parent else "no version"
+            raise Conflict(
+                f"{self.name} was expected to be at {self.expect}, but branch {self.branch} is at "
+                f"{now}",
+                remedy=f"Look at `modelhub log {self.name}`, then push again onto what is there.",
+            )
+
+    def _displaced(self, rows: RowStore, head: Head) -> dict[int, Metadata]:
+        """The metadata of the head that this version takes the place of, for its document."""
+        number = head_number(head.state, self.branch)
+        if not number or is_deleted(head.state, number):
+            return {}
+        published = versions.publication(rows, head, number)
+        return {number: versions.metadata_row(rows, head, published).metadata}
+
+    def _store(self, head: Head, attempt: Attempt, parent: int) -> Stored:
+        for _ in range(_RESTARTS):
+            try:
+                if self._storing is None or self._stored is None:
+                    self._storing, self._stored = self._store_anew(head, attempt, parent)
+                else:
+                    self._storing.rebind(attempt, self._stored.packs)
+            except PackRefused:
+                self._storing = self._stored = None
+            else:
+                return self._stored
+        raise Unavailable(
+            f"packs of this push of {self.name} were collected {_RESTARTS} times while it ran",
+            remedy="Push again; if it recurs, look at the clocks of the machines that run gc.",
+        )
+
+    def _store_anew(self, head: Head, attempt: Attempt, parent: int) -> tuple[Storing, Stored]:
+        trusted = None
+        previous = None
+        if parent:
+            published = versions.publication(self.ctx.stores.rows, head, parent)
+            try:
+                trusted = read_manifest(self.ctx, published)
+            except CorruptData:
+                trusted = None  # A damaged parent must not stop a repair by pushing again.
+            else:
+                assert isinstance(published.entry.change, Published)
+                previous = published.entry.change.version.manifest
+        storing = Storing(self.ctx, attempt, trusted)
+        return storing, storing.store(self.sources, previous, self.progress)
+
+    def _put_metadata(self, head: Head, attempt: Attempt, number: int) -> str:
+        return put_metadata(self.ctx, head, attempt, number, self.metadata)
+
+    def _put_lookup(self, head: Head, attempt: Attempt, number: int, record: VersionRecord) -> None:
+        pairs = [("content", record.content), *(("base", base) for base in self.bases)]
+        if self.request:
+            pairs.append(("request", self.request))
+        value = encode(Lookup(head.seq + 1, attempt.txid))
+        found = {keys.lookup(kind, text, self.name, number): value for kind, text in pairs}
+        put_settled(self.ctx, keys.LOOKUP, found)
+
+
+def put_metadata(
+    ctx: Context, head: Head, attempt: Attempt, number: int, metadata: Metadata
+) -> str:
+    """Put a metadata row for the entry that ``attempt`` is about to put; its digest."""
+    data = encode(MetadataRow(head.seq + 1, attempt.txid, metadata))
+    digest = hex_digest(data)
+    put_settled(ctx, keys.METADATA, {keys.metadata(head.name, number, digest): data})
+    return digest
+
+
+def find_request(rows: RowStore, head: Head, request: str) -> int | None:
+    """The version of this model that a publish with request id ``request`` made, as of ``head``."""
+    if not exists(head.state):
+        return None
+    for key, value in rows.scan(keys.LOOKUP, *keys.lookup_range("request", request, head.name)):
+        *_, number = keys.parse_lookup(key)
+        seq = decode(value, Lookup, f"the lookup row of request {request}").seq
+        if seq > head.seq:
+            continue
+        sealed = head.recent.get(seq) or entry_at(rows, head.name, seq)
+        if sealed is not None and _made_by(sealed, number, request):
+            return number
+    return None
+
+
+def _made_by(sealed: Sealed, number: int, request: str) -> bool:
+    change = sealed.entry.change
+    return (
+        isinstance(change, Published)
+        and change.number == number
+        and change.version.request == request
+    )
+
+
+def read_manifest(ctx: Context, published: Sealed) -> Manifest:
+    """A version's manifest.
+
+    Raises:
+        CorruptData: it is missing, damaged, or not the one that the entry describes.
+    """
+    change = published.entry.change
+    assert isinstance(change, Published)
+    data = read_blob(ctx.stores.weights, change.version.manifest)
+    return Manifest.decode(data, f"the manifest of version {change.number}")

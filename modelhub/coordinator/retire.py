@@ -1,0 +1,91 @@
+"""Deleting, undeleting and editing a version: entries that change no byte of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelhub.coordinator import hints, versions
+from modelhub.coordinator.context import Context
+from modelhub.coordinator.log import Head
+from modelhub.coordinator.publish import put_metadata
+from modelhub.coordinator.state import deleted_numbers, head_moves, is_deleted
+from modelhub.coordinator.transaction import Attempt, Committed
+from modelhub.describe.facts import apply as apply_facts
+from modelhub.names import Revision
+from modelhub.records import Deleted, Edited, Metadata, Published, Undeleted
+
+
+def parent_number(ctx: Context, head: Head, number: int) -> int:
+    """The first parent of a version; 0 where it has none."""
+    change = versions.publication(ctx.stores.rows, head, number).entry.change
+    assert isinstance(change, Published)
+    return change.parents[0] if change.parents else 0
+
+
+@dataclass
+class Retire:
+    """Put a tombstone on a version, or take it back (a ``Plan``).
+
+    A version that is as wanted already is left alone, so a repeated call does no harm. Branch
+    heads go where they would be had the version never been there, or never been deleted.
+    """
+
+    ctx: Context
+    revision: Revision
+    deleted: bool
+    message: str = ""
+    known: dict[int, Metadata] = field(default_factory=dict)
+    number: int = 0
+
+    @property
+    def op(self) -> str:
+        """What the intent says is under way."""
+        return "delete" if self.deleted else "undelete"
+
+    def build(self, head: Head, attempt: Attempt) -> Deleted | Undeleted | None:
+        """Which version, and where branch heads go."""
+        del attempt
+        # Resolved once: after a rebase, "the head" might be a version that nobody named.
+        self.number = self.number or versions.resolve(self.ctx.stores.rows, head, self.revision)
+        if is_deleted(head.state, self.number) == self.deleted:
+            return None
+        tombstones = deleted_numbers(head.state) ^ {self.number}
+        moves = head_moves(
+            head.state, tombstones, lambda number: parent_number(self.ctx, head, number)
+        )
+        return (Deleted if self.deleted else Undeleted)((self.number,), moves)
+
+    def landed(self, committed: Committed) -> None:
+        """Refresh the model's summary."""
+        hints.put_model(self.ctx, committed.head, self.known)
+
+
+@dataclass
+class Edit:
+    """Give a version new metadata (a ``Plan``): a new row, and an entry that names it."""
+
+    ctx: Context
+    revision: Revision
+    facts: Mapping[str, object]
+    message: str = ""
+    op: str = "edit"
+    known: dict[int, Metadata] = field(default_factory=dict)
+    number: int = 0
+
+    def build(self, head: Head, attempt: Attempt) -> Edited | None:
+        """The metadata as it is, with the facts applied; nothing to do where it stays the same."""
+        rows = self.ctx.stores.rows
+        self.number = self.number or versions.resolve_live(rows, head, self.revision)
+        published = versions.publication(rows, head, self.number)
+        before = versions.metadata_row(rows, head, published).metadata
+        after = apply_facts(before, self.facts)
+        if after == before:
+            return None
+        self.known = {self.number: after}
+        attempt.announce()
+        return Edited(self.number, put_metadata(self.ctx, head, attempt, self.number, after))
+
+    def landed(self, committed: Committed) -> None:
+        """Refresh the model's summary."""
+        hints.put_model(self.ctx, committed.head, self.known)

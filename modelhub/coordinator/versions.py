@@ -1,0 +1,237 @@
+"""Finding versions in a model's log: by number, by name, by digest, by time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from modelhub.coordinator import keys
+from modelhub.coordinator.log import (
+    Head,
+    Sealed,
+    entries,
+    entry_at,
+    open_row,
+    read_head,
+    require,
+)
+from modelhub.coordinator.state import exists, head_number, is_deleted
+from modelhub.errors import CorruptData, InvalidInput, NotFound
+from modelhub.names import DEFAULT_BRANCH, AtTime, Digest, Number, Ref, Revision
+from modelhub.names import Head as DefaultHead
+from modelhub.records import (
+    Edited,
+    Entry,
+    MetadataRow,
+    Published,
+    VersionHint,
+    decode,
+    hex_digest,
+)
+from modelhub.stores import RowStore
+
+
+def resolve(rows: RowStore, head: Head, revision: Revision) -> int:
+    """The number of the version that ``revision`` names, deleted or not.
+
+    Raises:
+        NotFound: the model, or what follows the ``@``, is not there.
+        InvalidInput: a shortened digest fits more than one version.
+    """
+    require(head)
+    match revision.selector:
+        case DefaultHead():
+            return _branch_head(head, DEFAULT_BRANCH)
+        case Number(number=number):
+            if number >= head.state.next:
+                raise NotFound(
+                    f"{head.name} has no version {number}; its newest is {head.state.next - 1}",
+                    remedy=f"`modelhub log {head.name}` lists them.",
+                )
+            return number
+        case Ref(name=name):
+            return _branch_head(head, name)
+        case Digest(prefix=prefix):
+            return _by_digest(rows, head, prefix)
+        case AtTime(ref=ref, time=time):
+            then = _head_at_time(rows, head, time)
+            return _branch_head(then, ref or DEFAULT_BRANCH)
+
+
+def resolve_live(rows: RowStore, head: Head, revision: Revision) -> int:
+    """As ``resolve``, for whoever wants the version's bytes.
+
+    Raises:
+        NotFound: also where the version is deleted.
+    """
+    number = resolve(rows, head, revision)
+    if is_deleted(head.state, number):
+        raise NotFound(
+            f"{head.name}@{number} is deleted",
+            remedy=f"`modelhub undelete {head.name}@{number}` brings it back.",
+        )
+    return number
+
+
+def _branch_head(head: Head, branch: str) -> int:
+    if branch not in head.state.branches:
+        raise NotFound(
+            f"{head.name} has no branch, tag or alias {branch}",
+            remedy=f"It has {', '.join(sorted(head.state.branches))}.",
+        )
+    number = head_number(head.state, branch)
+    if number == 0:
+        raise NotFound(
+            f"every version on branch {branch} of {head.name} is deleted",
+            remedy=f"`modelhub log {head.name}` lists them; `modelhub undelete` brings one back.",
+        )
+    return number
+
+
+def _by_digest(rows: RowStore, head: Head, prefix: str) -> int:
+    found = [
+        sealed.entry.change.number
+        for sealed in entries(rows, head.name, newest=head.seq)
+        if sealed.digest.startswith(prefix) and isinstance(sealed.entry.change, Published)
+    ]
+    if not found:
+        raise NotFound(
+            f"{head.name} has no version whose commit digest begins with {prefix}",
+            remedy=f"`modelhub log {head.name}` lists them.",
+        )
+    if len(found) > 1:
+        raise InvalidInput(
+            f"digest {prefix} fits versions {', '.join(map(str, found))} of {head.name}",
+            remedy="Give more digits.",
+        )
+    return found[0]
+
+
+def _head_at_time(rows: RowStore, head: Head, time: datetime) -> Head:
+    """The head when ``time`` was now, by bisection: times never go back along the log."""
+    low, high = 0, head.seq
+    while low < high:
+        middle = (low + high + 1) // 2
+        sealed = head.recent.get(middle) or entry_at(rows, head.name, middle)
+        if sealed is None:
+            raise CorruptData(
+                f"the log of {head.name} lacks entry {middle}",
+                remedy="Run `modelhub admin fsck`.",
+            )
+        low, high = (middle, high) if sealed.entry.time <= time else (low, middle - 1)
+    then = read_head(rows, head.name, at=low) if low else None
+    if then is None or not exists(then.state):
+        raise NotFound(
+            f"{head.name} did not exist at {time.isoformat()}",
+            remedy=f"`modelhub log {head.name}` shows when it began.",
+        )
+    return then
+
+
+def publication(rows: RowStore, head: Head, number: int) -> Sealed:
+    """The entry that published version ``number``, which ``head`` says exists.
+
+    The hint is one get; where it is absent or wrong the log itself is walked.
+
+    Raises:
+        CorruptData: the log does not hold it.
+    """
+    for sealed in head.recent.values():
+        if _publishes(sealed, number):
+            return sealed
+    hint = rows.get(keys.VERSIONS, keys.version(head.name, number))
+    if hint is not None:
+        seq = decode(hint, VersionHint, f"the hint of {head.name}@{number}").seq
+        found = entry_at(rows, head.name, seq)
+        if found is not None and _publishes(found, number):
+            return found
+    for sealed in entries(rows, head.name, newest=head.seq):
+        if _publishes(sealed, number):
+            return sealed
+    raise CorruptData(
+        f"the log of {head.name} does not hold version {number}",
+        remedy="Run `modelhub admin fsck`.",
+    )
+
+
+def _publishes(sealed: Sealed, number: int) -> bool:
+    change = sealed.entry.change
+    return isinstance(change, Published) and change.number == number
+
+
+def metadata_row(rows: RowStore, head: Head, published: Sealed) -> MetadataRow:
+    """A version's metadata as of ``head``.
+
+    Every edit puts its row before its entry, so the rows of a version are a superset of what the
+    log names; each says which entry was to name it, and the newest that the log agrees with counts.
+
+    Raises:
+        CorruptData: none does, or the one that does not match its digest.
+    """
+    assert isinstance(published.entry.change, Published)
+    number = published.entry.change.number
+    digest = _recent_metadata(head, published, number)
+    if digest is not None:
+        key = keys.metadata(head.name, number, digest)
+        value = rows.get(keys.METADATA, key)
+        return open_metadata(key, value)
+    candidates = [
+        (key, open_metadata(key, value))
+        for key, value in rows.scan(keys.METADATA, *keys.metadata_range(head.name, number))
+    ]
+    named = rows.get_many(keys.LOG, [keys.log(head.name, row.seq) for _, row in candidates])
+    best: MetadataRow | None = None
+    for key, row in candidates:
+        log_key = keys.log(head.name, row.seq)
+        if row.seq > head.seq or log_key not in named:
+            continue
+        agrees = metadata_digest(open_row(log_key, named[log_key]).entry, number)
+        if agrees is not None and key == keys.metadata(head.name, number, agrees):
+            best = row if best is None or row.seq > best.seq else best
+    if best is None:
+        raise open_metadata_error(head.name, number)
+    return best
+
+
+def _recent_metadata(head: Head, published: Sealed, number: int) -> str | None:
+    """The digest, where the entries at hand settle it: nothing newer can be elsewhere."""
+    for seq in sorted(head.recent, reverse=True):
+        digest = metadata_digest(head.recent[seq].entry, number)
+        if digest is not None:
+            return digest
+    whole_log = 1 in head.recent or published.entry.seq in head.recent
+    return metadata_digest(published.entry, number) if whole_log else None
+
+
+def metadata_digest(entry: Entry, number: int) -> str | None:
+    """The metadata row that ``entry`` gives to version ``number``, if it gives it one."""
+    match entry.change:
+        case Published(number=published, version=version) if published == number:
+            return version.metadata
+        case Edited(number=edited, metadata=digest) if edited == number:
+            return digest
+        case _:
+            return None
+
+
+def open_metadata(key: bytes, value: bytes | None) -> MetadataRow:
+    """A metadata row, checked against the digest in its key.
+
+    Raises:
+        CorruptData: absent, or not what its key says.
+    """
+    name, number, digest = key.decode().split("\0")
+    if value is None:
+        raise open_metadata_error(name, int(number))
+    subject = f"the metadata of {name}@{int(number)}"
+    if hex_digest(value) != digest:
+        raise CorruptData(
+            f"{subject} does not match its digest", remedy="Run `modelhub admin fsck`."
+        )
+    return decode(value, MetadataRow, subject)
+
+
+def open_metadata_error(name: str, number: int) -> CorruptData:
+    """What a version without its metadata row is."""
+    return CorruptData(
+        f"the metadata of {name}@{number} is missing", remedy="Run `modelhub admin fsck`."
+    )

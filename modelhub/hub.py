@@ -1,0 +1,560 @@
+"""The Hub: one object, one method a verb."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Unpack
+
+from modelhub import names
+from modelhub.content.manifest import Manifest
+from modelhub.content.tree import survey
+from modelhub.coordinator import (
+    bootstrap,
+    compare,
+    fetch,
+    hints,
+    index,
+    keys,
+    log,
+    publish,
+    retire,
+    sweep,
+    verify,
+    versions,
+)
+from modelhub.coordinator.context import Context, Progress, ignore_progress
+from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.state import exists, heads_at, is_deleted, subject
+from modelhub.coordinator.transaction import commit
+from modelhub.describe import describe
+from modelhub.describe.facts import Facts
+from modelhub.describe.facts import apply as apply_facts
+from modelhub.errors import InvalidInput, ModelhubError, NotFound, NotInstalled
+from modelhub.names import DEFAULT_BRANCH, Revision
+from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
+from modelhub.results import (
+    Diff,
+    FileInfo,
+    Health,
+    Listing,
+    LogEntry,
+    ModelSummary,
+    SearchHit,
+    SearchResult,
+    Status,
+    Sweep,
+    Version,
+)
+from modelhub.stores import Query
+
+
+class Hub:
+    """Where models live. Made by ``modelhub.connect``; safe to use from several threads.
+
+    Revisions are texts: ``NAME`` (the head of its default branch), or ``NAME@`` followed by a
+    number, a branch, 8 or more digits of a commit digest, or ``{TIME}``. Every method raises
+    ``InvalidInput`` for bad arguments before any I/O, ``Unavailable`` when a store is away,
+    ``CorruptData`` rather than serve what does not match its hash, and, apart from ``init`` and
+    ``push``, ``NotFound`` where there is no hub.
+    """
+
+    def __init__(self, ctx: Context, *, address: str, cache: Path) -> None:
+        self._ctx = ctx
+        self._address = address
+        self._cache = cache
+        self._known = False
+
+    def __repr__(self) -> str:
+        return f"Hub({self._address!r}, principal={self._ctx.principal!r})"
+
+    def __enter__(self) -> Hub:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections and files. Idempotent."""
+        for store in (self._ctx.stores.rows, self._ctx.stores.search, self._ctx.stores.weights):
+            store.close()
+
+    # --- publishing and changing ---------------------------------------------------------------
+
+    def init(self) -> bool:
+        """Make the hub's tables, search index and format record; whether this call did.
+
+        Raises:
+            InvalidInput: a hub of a newer format is there, or the folder cannot hold one.
+        """
+        made = bootstrap.initialise(self._ctx)
+        self._known = True
+        return made
+
+    def push(
+        self,
+        name: str,
+        path: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        message: str = "",
+        branch: str = DEFAULT_BRANCH,
+        bases: Sequence[str] = (),
+        expect: str | None = None,
+        request_id: str | None = None,
+        exclude: Sequence[str] = (),
+        follow_symlinks: bool = False,
+        progress: Progress = ignore_progress,
+        **facts: Unpack[Facts],
+    ) -> Version:
+        """Publish a new version of ``name`` and return it; whole, or not at all.
+
+        Args:
+            name: the model; it comes into being with its first version.
+            path: a file or folder, or a mapping of names to numpy arrays, which is stored as
+                ``model.safetensors``.
+            message: what is new, for the log.
+            branch: whose head the version becomes; a new one starts at the default branch's head.
+            bases: revisions of this hub that the model was derived from.
+            expect: the revision that the branch's head must be (``NAME@`` may be left out).
+            request_id: any text that identifies this call: repeated with it, the call returns the
+                version that it made before instead of making a second one.
+            exclude: patterns of files to leave out, as in ``.gitignore``; ``.modelhubignore`` in
+                the folder is honoured too.
+            follow_symlinks: store what links point to; without it a link is refused.
+            progress: called with ``"push"``, bytes done and bytes in all.
+            facts: descriptive metadata; overrides what the model's own files say.
+
+        Raises:
+            InvalidInput: a name, pattern, fact or file is not acceptable.
+            NotFound: the path, or a base, is not there.
+            Forbidden: a file cannot be read.
+            Conflict: the head is not the expected one, or a file changed while it was read.
+            OutcomeUnknown: the row store went away during the commit; repeat with a request id.
+            NotInstalled: arrays were given, and safetensors is missing.
+        """
+        plain = names.model_name(name)
+        push = publish.Push(
+            self._ctx,
+            plain,
+            sources=(),
+            metadata=apply_facts(Metadata(), facts),
+            message=names.message_text(message),
+            branch=names.ref_name(branch),
+            expect=None if expect is None else _relative(plain, expect),
+            request="" if request_id is None else names.request_id(request_id),
+            progress=progress,
+        )
+        parsed = [names.revision(base) for base in bases]
+        self._ctx.policy(self._ctx.principal, "push", plain)
+        with _folder(path) as root:
+            sources = survey(root, exclude=exclude, follow_symlinks=follow_symlinks)
+            told = describe([(source.path, source.location) for source in sources])
+            push.sources = sources
+            push.metadata = apply_facts(told, facts)
+            encode(push.metadata)  # One that no row can hold is refused before anything is stored.
+            self._open(create=True)
+            push.bases = tuple(self._number_of(base) for base in parsed)
+            commit(self._ctx, plain, push)
+        return self._version(self._head(plain), push.found or push.number)
+
+    def edit(self, revision: str, *, message: str = "", **facts: Unpack[Facts]) -> Version:
+        """Change the descriptive metadata of a version, never a byte of its files.
+
+        Args:
+            revision: which version.
+            message: why, for the log.
+            facts: fields to replace; ``params``, ``metrics`` and ``extra`` are merged key by key,
+                and a
+                value of None removes its key or clears its field.
+
+        Raises:
+            NotFound: the version is not there, or deleted.
+            OutcomeUnknown: the row store went away during the commit; the call may be repeated.
+        """
+        plan = retire.Edit(
+            self._ctx, names.revision(revision), dict(facts), names.message_text(message)
+        )
+        apply_facts(Metadata(), facts)
+        return self._change(plan)
+
+    def delete(self, revision: str, *, message: str = "", dry_run: bool = False) -> Version:
+        """Hide a version behind a tombstone, until ``undelete`` brings it back.
+
+        Its number stays taken. A branch whose head it was moves to its nearest live ancestor.
+        Deleting what is deleted does nothing. With ``dry_run`` nothing is changed, and the version is returned as it is.
+
+        Raises:
+            NotFound: the version is not there.
+            OutcomeUnknown: the row store went away during the commit; the call may be repeated.
+        """
+        if dry_run:
+            return self.show(revision)
+        parsed = names.revision(revision)
+        return self._change(
+            retire.Retire(self._ctx, parsed, deleted=True, message=names.message_text(message))
+        )
+
+    def undelete(self, revision: str, *, message: str = "") -> Version:
+        """Bring a deleted version back.
+
+        Branch heads go to where they would be had it never been deleted.
+
+        Raises:
+            NotFound: the version is not there.
+            OutcomeUnknown: the row store went away during the commit; the call may be repeated.
+        """
+        parsed = names.revision(revision)
+        return self._change(
+            retire.Retire(self._ctx, parsed, deleted=False, message=names.message_text(message))
+        )
+
+    def _change(self, plan: retire.Retire | retire.Edit) -> Version:
+        name = plan.revision.model
+        self._ctx.policy(self._ctx.principal, plan.op, name)
+        self._open()
+        commit(self._ctx, name, plan)
+        return self._version(self._head(name), plan.number)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def list(self, *, pattern: str = "*") -> Listing[ModelSummary]:
+        """The models whose names match the shell pattern, by name: one scan of their summaries."""
+        self._open()
+        found = []
+        for key, value in self._ctx.stores.rows.scan(keys.MODELS, b"\0", b"\xff"):
+            name = key.decode()
+            if not fnmatchcase(name, pattern):
+                continue
+            summary = self._summary(name, decode(value, ModelHint, f"the summary of {name}"))
+            if summary is not None:
+                found.append(summary)
+        return Listing(ModelSummary, found)
+
+    def _summary(self, name: str, hint: ModelHint) -> ModelSummary | None:
+        if hint.updated is None:
+            # Put before the model's first entry, and not refreshed since: only the log knows.
+            head = log.read_head(self._ctx.stores.rows, name)
+            if not exists(head.state):
+                return None
+            hint = hints.model_hint(self._ctx, head, {})
+        assert hint.updated is not None
+        return ModelSummary(
+            name=name,
+            head=hint.head or None,
+            versions=hint.versions,
+            title=hint.title,
+            updated=hint.updated,
+            total_bytes=hint.size_bytes,
+        )
+
+    def show(self, revision: str) -> Version:
+        """A version's record and metadata; deleted ones too.
+
+        Raises:
+            NotFound: the version is not there.
+        """
+        head, number = self._resolve(revision)
+        return self._version(head, number)
+
+    def files(self, revision: str) -> Listing[FileInfo]:
+        """The files of a version, by path.
+
+        Raises:
+            NotFound: the version is not there, or deleted.
+        """
+        manifest = self._manifest(*self._resolve(revision, live=True))
+        return Listing(
+            FileInfo,
+            [
+                FileInfo(
+                    path=file.path,
+                    size_bytes=file.size_bytes,
+                    mode=file.mode,
+                    digest=file.digest,
+                )
+                for file in manifest.files
+            ],
+        )
+
+    def log(self, name: str, *, limit: int | None = None) -> Listing[LogEntry]:
+        """A model's changes, newest first, at most ``limit`` of them.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        plain = names.model_name(name)
+        if limit is not None and limit < 1:
+            raise InvalidInput(f"a limit of {limit} entries", remedy="Use 1 or more.")
+        self._open()
+        head = log.require(self._head(plain))
+        listed: list[LogEntry] = []
+        for sealed in log.entries(self._ctx.stores.rows, plain, newest=head.seq):
+            if len(listed) == limit:
+                break
+            if not isinstance(sealed.entry.change, Fence):
+                listed.append(_log_entry(sealed))
+        return Listing(LogEntry, listed)
+
+    def search(
+        self, text: str = "", *, limit: int = 20, offset: int = 0, all_versions: bool = False
+    ) -> SearchResult:
+        """The versions in whose names and descriptions every word of ``text`` occurs, best first.
+
+        Chinese, Japanese and Korean need no spaces. Only each model's current version is searched,
+        unless ``all_versions``. ``limit`` is at most 1,000, ``offset`` at most 10,000.
+        """
+        self._open()
+        query = Query(text=text, current_only=not all_versions, limit=limit, offset=offset)
+        target = index.read_targets(self._ctx).live
+        page = self._ctx.stores.search.search(target, query)
+        return SearchResult(
+            total=page.total,
+            hits=Listing(SearchHit, [_search_hit(hit.body, hit.score) for hit in page.hits]),
+        )
+
+    def diff(self, a: str, b: str) -> Diff:
+        """What changes from revision ``a`` to revision ``b``, of the same model or of two.
+
+        Raises:
+            NotFound: one of them is not there, or deleted.
+        """
+        sides = []
+        for text in (a, b):
+            head, number = self._resolve(text, live=True)
+            sides.append((self._version(head, number), self._manifest(head, number)))
+        return compare.compare(*sides[0], *sides[1])
+
+    # --- fetching ------------------------------------------------------------------------------
+
+    def pull(
+        self,
+        revision: str,
+        dest: str | os.PathLike[str],
+        *,
+        include: Sequence[str] = (),
+        overwrite: bool = False,
+        progress: Progress = ignore_progress,
+    ) -> Path:
+        """Write a version's files into the folder ``dest``, verified, and return it.
+
+        A file appears under its name only when it is whole; an interrupted pull goes on where it
+        stopped. Files that are there already with the right bytes are kept as they are.
+
+        Args:
+            revision: which version.
+            dest: a folder; it is made where it is missing.
+            include: globs (gitignore syntax) of the files wanted; all without one.
+            overwrite: replace files that are there with other bytes.
+            progress: called with ``"pull"``, bytes done and bytes in all.
+
+        Raises:
+            NotFound: the version is not there or deleted, or no file matches.
+            AlreadyExists: a file is there with other bytes; nothing was written.
+            Forbidden: the folder may not be written.
+        """
+        folder = Path(dest).expanduser()
+        manifest = self._manifest(*self._resolve(revision, live=True))
+        files = fetch.select(manifest, include)
+        fetch.fetch(self._ctx, manifest, files, folder, overwrite=overwrite, progress=progress)
+        return folder
+
+    def snapshot(
+        self,
+        revision: str,
+        *,
+        include: Sequence[str] = (),
+        progress: Progress = ignore_progress,
+    ) -> Path:
+        """A read-only folder with a version's verified files, fetched once into the local cache.
+
+        The same content has the same folder, whatever its name; the cache may be deleted at any
+        time. ``AutoModel.from_pretrained(hub.snapshot("nlp.x"))`` works.
+
+        Raises:
+            NotFound: the version is not there or deleted, or no file matches.
+        """
+        manifest = self._manifest(*self._resolve(revision, live=True))
+        files = fetch.select(manifest, include)
+        return fetch.snapshot(self._ctx, manifest, files, self._cache, progress)
+
+    # --- looking after -------------------------------------------------------------------------
+
+    def verify(self, revision: str, *, progress: Progress = ignore_progress) -> Health:
+        """Read and check every byte of one version.
+
+        Raises:
+            NotFound: the version is not there.
+        """
+        head, number = self._resolve(revision)
+        return verify.verify_version(self._ctx, head, number, progress)
+
+    def fsck(self, *, data: bool = True, progress: Progress = ignore_progress) -> Health:
+        """Check the whole hub; without ``data``, all but the bytes inside packs."""
+        self._open()
+        return verify.check_hub(self._ctx, data=data, progress=progress)
+
+    def sweep(self, *, progress: Progress = ignore_progress) -> Sweep:
+        """Settle what crashed writers left behind, and bring search up to the log."""
+        self._open()
+        return sweep.sweep(self._ctx, progress)
+
+    def status(self) -> Status:
+        """How each store is; one that is away is a result, not an error."""
+        stores = {
+            "rows": _probe(self._ctx.stores.rows.describe),
+            "weights": _probe(self._ctx.stores.weights.describe),
+            "search": _probe(self._ctx.stores.search.describe),
+        }
+        try:
+            found = bootstrap.recognise(self._ctx)
+        except ModelhubError:
+            return Status(hub=self._address, format=None, models=0, intents=0, stores=stores)
+        models = sum(1 for _ in self._ctx.stores.rows.scan(keys.MODELS, b"\0", b"\xff"))
+        intents = sum(len(attempts) for _, attempts in sweep.remains(self._ctx))
+        return Status(
+            hub=self._address,
+            format=found.format,
+            models=models,
+            intents=intents,
+            stores=stores,
+        )
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _open(self, *, create: bool = False) -> None:
+        """Make sure that there is a hub that this release can read."""
+        if self._known:
+            return
+        try:
+            bootstrap.recognise(self._ctx)
+        except NotFound as exc:
+            if not create:
+                raise NotFound(
+                    f"there is no hub at {self._address}",
+                    remedy="Push a model to make it, or name another with --hub or MODELHUB_HOME.",
+                ) from exc
+            bootstrap.initialise(self._ctx)
+        self._known = True
+
+    def _head(self, name: str) -> Head:
+        return log.read_head(self._ctx.stores.rows, name)
+
+    def _resolve(self, text: str, *, live: bool = False) -> tuple[Head, int]:
+        parsed = names.revision(text)
+        self._open()
+        head = self._head(parsed.model)
+        find = versions.resolve_live if live else versions.resolve
+        return head, find(self._ctx.stores.rows, head, parsed)
+
+    def _number_of(self, base: Revision) -> str:
+        head = self._head(base.model)
+        return f"{base.model}@{versions.resolve_live(self._ctx.stores.rows, head, base)}"
+
+    def _manifest(self, head: Head, number: int) -> Manifest:
+        published = versions.publication(self._ctx.stores.rows, head, number)
+        return publish.read_manifest(self._ctx, published)
+
+    def _version(self, head: Head, number: int) -> Version:
+        rows = self._ctx.stores.rows
+        published = versions.publication(rows, head, number)
+        entry, change = published.entry, published.entry.change
+        assert isinstance(change, Published)
+        return Version(
+            name=head.name,
+            number=number,
+            digest=published.digest,
+            content=change.version.content,
+            branch=change.branch,
+            branches=heads_at(head.state, number),
+            parents=change.parents,
+            bases=change.version.bases,
+            message=entry.message,
+            actor=entry.actor,
+            created=entry.time,
+            deleted=is_deleted(head.state, number),
+            files=change.version.files,
+            total_bytes=change.version.size_bytes,
+            new_bytes=change.version.new_bytes,
+            metadata=versions.metadata_row(rows, head, published).metadata,
+        )
+
+
+def _relative(name: str, text: str) -> Revision:
+    """``text`` as a revision of ``name``, whose name it may leave out."""
+    parsed = names.revision(text if "@" in text.split("{", maxsplit=1)[0] else f"{name}@{text}")
+    if parsed.model != name:
+        raise InvalidInput(
+            f"{names.shown(text)} is not a revision of {name}",
+            remedy="Give a number, branch or digest of the model that is pushed.",
+        )
+    return parsed
+
+
+def _log_entry(sealed: Sealed) -> LogEntry:
+    entry = sealed.entry
+    return LogEntry(
+        seq=entry.seq,
+        number=subject(entry.change),
+        op=str(entry.change.__struct_config__.tag),
+        message=entry.message,
+        actor=entry.actor,
+        created=entry.time,
+        digest=sealed.digest,
+    )
+
+
+def _search_hit(body: Mapping[str, Any], score: float) -> SearchHit:
+    return SearchHit(
+        name=body["name"],
+        number=body["number"],
+        score=score,
+        title=body["title"],
+        description=body["description"],
+        created=datetime.fromisoformat(body["created"]),
+    )
+
+
+def _probe(describe_store: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    started_s = time.perf_counter()
+    try:
+        described = describe_store()
+    except ModelhubError as exc:
+        return {"reachable": False, "error": exc.message, "remedy": exc.remedy}
+    latency_ms = round((time.perf_counter() - started_s) * 1000, 2)
+    return {"reachable": True, "latency_ms": latency_ms, **described}
+
+
+@contextmanager
+def _folder(path: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
+    """What is to be pushed, as a path: arrays are written to a safetensors file first."""
+    if not isinstance(path, Mapping):
+        yield Path(path).expanduser()
+        return
+    if not path:
+        raise InvalidInput("there are no arrays to push", remedy="Give at least one.")
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as exc:
+        raise NotInstalled(
+            "pushing arrays needs safetensors", remedy="pip install 'modelhub[tensors]'"
+        ) from exc
+    with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
+        try:
+            save_file(dict(path), Path(folder) / "model.safetensors")
+        except (TypeError, ValueError, AttributeError, KeyError) as exc:
+            raise InvalidInput(
+                f"the arrays cannot be stored: {exc}", remedy="Give numpy arrays by name."
+            ) from exc
+        yield Path(folder)

@@ -1,0 +1,243 @@
+"""What a Hub hands back: frozen values, and listings that turn into tables.
+
+Times are UTC, sizes are bytes, digests are hex.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar, overload
+
+import msgspec
+
+from modelhub.errors import NotInstalled
+from modelhub.records import Metadata, Scalar
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Listing(Sequence[T], Generic[T]):
+    """An immutable list of results that can become a table; in a notebook it shows as one."""
+
+    def __init__(self, kind: type[T], items: Sequence[T]) -> None:
+        self._kind = kind
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Listing[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Listing[T]:
+        if isinstance(index, slice):
+            return Listing(self._kind, self._items[index])
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __repr__(self) -> str:
+        return f"Listing({list(self._items)!r})"
+
+    def to_arrow(self) -> Any:
+        """A ``pyarrow.Table`` with a column a field; nested values are structs and lists, mappings
+        are JSON text."""
+        import pyarrow as pa
+
+        rows = [_flat(msgspec.to_builtins(item, builtin_types=(datetime,))) for item in self._items]
+        names = [field.encode_name for field in msgspec.structs.fields(self._kind)]
+        return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with a column a field.
+
+        Raises:
+            NotInstalled: pandas is missing.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError as exc:
+            raise NotInstalled(
+                "to_pandas needs pandas", remedy="pip install 'modelhub[pandas]'"
+            ) from exc
+        return self.to_arrow().to_pandas()
+
+    def _repr_html_(self) -> str:
+        names = [field.encode_name for field in msgspec.structs.fields(self._kind)]
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        body = "".join(
+            "<tr>"
+            + "".join(f"<td>{html.escape(_cell(getattr(item, name)))}</td>" for name in names)
+            + "</tr>"
+            for item in self._items
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: msgspec.json.encode(value).decode() if isinstance(value, dict) else value
+        for key, value in row.items()
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return str(value) if not isinstance(value, tuple) else ", ".join(map(str, value))
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A published version.
+
+    ``digest`` is its commit digest, ``content`` that of its files alone: equal contents are equal
+    bytes, whatever the name. ``new_bytes`` is what its publish had to store. ``branches`` are those
+    whose head it is now.
+    """
+
+    name: str
+    number: int
+    digest: str
+    content: str
+    branch: str
+    branches: tuple[str, ...]
+    parents: tuple[int, ...]
+    bases: tuple[str, ...]
+    message: str
+    actor: str
+    created: datetime
+    deleted: bool
+    files: int
+    total_bytes: int
+    new_bytes: int
+    metadata: Metadata
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a model's history, newest first in listings. ``number`` is the version that it
+    is about."""
+
+    seq: int
+    number: int | None
+    op: str
+    message: str
+    actor: str
+    created: datetime
+    digest: str
+
+
+class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in a listing. ``head`` is the default branch's newest live version, None where there
+    is none."""
+
+    name: str
+    head: int | None
+    versions: int
+    title: str
+    updated: datetime
+    total_bytes: int
+
+
+class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a version. ``mode`` holds the permission bits; equal digests are equal bytes."""
+
+    path: str
+    size_bytes: int
+    mode: int
+    digest: str
+
+
+class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer to a search. Only the order of scores means something."""
+
+    name: str
+    number: int
+    score: float
+    title: str
+    description: str
+    created: datetime
+
+
+class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of hits, best first, and how many there are in all."""
+
+    total: int
+    hits: Listing[SearchHit]
+
+
+class FileChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that differs. ``status`` is ``added``, ``removed``, ``changed`` or ``mode``; sizes are
+    None where absent."""
+
+    path: str
+    status: str
+    old_bytes: int | None
+    new_bytes: int | None
+
+
+class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A metadata field that differs; fields of mappings are written ``params.lr``. None where it is
+    absent."""
+
+    field: str
+    old: Scalar | tuple[str, ...] | None
+    new: Scalar | tuple[str, ...] | None
+
+
+class Diff(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes from revision ``a`` to ``b`` (``name@number``). ``bytes_read`` counts stored
+    bytes that were read."""
+
+    a: str
+    b: str
+    files: Listing[FileChange]
+    metadata: Listing[FieldChange]
+    bytes_read: int
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it should be. ``severity`` is ``error`` (a reader is harmed) or
+    ``warning``."""
+
+    kind: str
+    severity: str
+    subject: str
+    cause: str
+    repair: str
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check found, and how many things of each kind it looked at."""
+
+    findings: Listing[Finding]
+    checked: dict[str, int]
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sweep did: intents looked at, attempts fenced off, documents written, rows removed."""
+
+    intents: int
+    fenced: int
+    documents: int
+    removed: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The hub and its stores: each with ``kind``, ``address``, ``reachable``, ``latency_ms`` and
+    what else it says."""
+
+    hub: str
+    format: int | None
+    models: int
+    intents: int
+    stores: dict[str, dict[str, Any]]

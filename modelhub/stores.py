@@ -1,0 +1,276 @@
+"""The three protocols that a backend implements, and the contract of each method.
+
+Backends match these by shape and do not inherit them. The contract classes in
+``modelhub.testing.contracts`` hold every backend to what is written here.
+
+Errors, for all three: a driver's exceptions never get out. ``Unavailable`` is raised only when the
+call certainly was not applied and never will be. Anything less certain about a write (a timeout, a
+lost reply, a connection cut in mid-call) is ``OutcomeUnknown``: the write may have been applied,
+may not have been, or may still be applied *after* the caller was told. Reads raise ``Unavailable``
+for both. No method retries, logs or waits beyond its own timeout.
+
+All three are safe to call from several threads, and several processes may open the same store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+Row = tuple[bytes, bytes]
+"""A row's key and value. Neither is ever empty."""
+
+
+class RowStore(Protocol):
+    """Tables of rows in key order; a row is one opaque value.
+
+    Fits what HBase's Thrift gateway gives: single-row atomicity, one conditional put, no
+    transactions over rows. A write is visible to every reader once it was acknowledged.
+    """
+
+    def create_tables(self, tables: Sequence[str]) -> None:
+        """Make the tables that are missing. Idempotent."""
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """The value, or None where there is no such row.
+
+        Raises:
+            NotFound: the table does not exist (the same for every method below).
+        """
+
+    def get_many(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The rows that exist among ``keys``, any number of them.
+
+        Not a snapshot: each row is read by itself.
+        """
+
+    def scan(
+        self, table: str, start: bytes, stop: bytes, *, limit: int | None = None
+    ) -> Iterator[Row]:
+        """Rows with ``start <= key < stop`` in key order, at most ``limit`` of them.
+
+        Not a snapshot, but every row that was there before the scan began and is not deleted
+        meanwhile is seen, with some value it had since. Memory is bounded whatever the range. A
+        scan that cannot be finished raises ``Unavailable`` from the iterator: a scan that ends
+        without an error was complete.
+        """
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        """Write one row, whatever it held."""
+
+    def put_many(self, table: str, rows: Mapping[bytes, bytes]) -> None:
+        """Write rows in any order.
+
+        Each row is atomic, the whole is not: after an error any subset may be there.
+        """
+
+    def check_and_put(self, table: str, key: bytes, expected: bytes | None, value: bytes) -> bool:
+        """Write the row if and only if it holds ``expected`` now (None: if it is absent). Atomic.
+
+        Returns whether *this call* wrote. False may also follow from an earlier try of the same
+        call whose reply was lost, so whoever gets False reads the row.
+        """
+
+    def delete_many(self, table: str, keys: Iterable[bytes]) -> None:
+        """Remove rows; those that are absent count as removed. Not atomic over rows."""
+
+    def now(self) -> datetime:
+        """The store's own clock, in UTC, by which writers' clocks are judged."""
+
+    def describe(self) -> dict[str, Any]:
+        """What an operator wants to see: address, kind, version, bytes held; keys as they fit."""
+
+    def close(self) -> None:
+        """Let go of connections and files. Idempotent."""
+
+
+class Writer(Protocol):
+    """A file being written, of unknown length so far."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append. ``data`` may be reused by the caller as soon as this returns.
+
+        Raises:
+            Unavailable: the store is full, over its quota or away; the remedy says which.
+        """
+
+    def commit(self) -> int:
+        """Make the file durable and complete, and return its length in bytes. Called once, last."""
+
+    def abort(self) -> None:
+        """Give up; what was written may remain as a file that nothing refers to. Never raises."""
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    """One file of a weight store."""
+
+    path: str
+    size_bytes: int
+    modified: datetime
+
+
+class WeightStore(Protocol):
+    """Large immutable files under relative paths such as ``packs/ab/cd/NAME``.
+
+    Parts of a path match ``[A-Za-z0-9._-]+`` and are neither ``.`` nor ``..``; parent folders come
+    into being as needed.
+    """
+
+    def create(self, path: str) -> Writer:
+        """Begin a new file. A name is used once: never overwrite.
+
+        The file may be visible, incomplete, before ``commit``; nothing may refer to it until then.
+
+        Raises:
+            AlreadyExists: the path is taken, by this or an earlier try.
+        """
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``, or fewer where the file ends earlier.
+
+        Past its end there are none.
+
+        Raises:
+            NotFound: there is no such file.
+        """
+
+    def size(self, path: str) -> int | None:
+        """Length in bytes, or None where there is no such file."""
+
+    def list(self, prefix: str) -> Iterator[FileInfo]:
+        """Every file below the folder ``prefix`` (``""`` for all).
+
+        In no promised order; none where the folder is absent.
+        """
+
+    def move(self, source: str, target: str) -> None:
+        """Rename a file. Never overwrites.
+
+        Raises:
+            NotFound: ``source`` is not there.
+            AlreadyExists: ``target`` is.
+        """
+
+    def remove(self, path: str) -> None:
+        """Remove a file for good; an absent one counts as removed."""
+
+    def describe(self) -> dict[str, Any]:
+        """What an operator wants to see: address, kind, version, bytes held and free."""
+
+    def close(self) -> None:
+        """Let go of connections and files. Idempotent."""
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A search document with its external version.
+
+    ``body`` is None for a tombstone: it answers no search, but its version is remembered for ever.
+    """
+
+    id: str
+    version: int
+    body: dict[str, Any] | None
+
+
+TEXT_FIELDS: Mapping[str, float] = {
+    "name": 5.0,
+    "title": 4.0,
+    "labels": 3.0,
+    "description": 2.0,
+    "facts": 1.5,
+    "card": 1.0,
+}
+"""The body's searched fields and their weights. Each is a string, or a list of strings; an absent
+one is empty.
+
+Beside them a body carries ``current`` (bool, for ``Query.current_only``) and whatever an answer
+should show.
+"""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for.
+
+    ``text`` is words in any script, all of which must occur; never the engine's own syntax.
+    """
+
+    text: str = ""
+    current_only: bool = True
+    limit: int = 20
+    offset: int = 0
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """One answer to a query. ``score`` is the engine's own; only its order means something."""
+
+    id: str
+    score: float
+    body: dict[str, Any]
+
+
+class Hits(msgspec.Struct, frozen=True):
+    """A page of answers and how many there are in all."""
+
+    total: int
+    hits: list[Hit]
+
+
+class SearchIndex(Protocol):
+    """Named targets (indices) of versioned documents.
+
+    Never the authority: everything here can be rendered again.
+    """
+
+    def create_target(self, target: str) -> None:
+        """Make an empty target. Idempotent."""
+
+    def drop_target(self, target: str) -> None:
+        """Remove a target and its documents; an absent one counts as removed."""
+
+    def targets(self) -> list[str]:
+        """The targets that exist, sorted."""
+
+    def write(self, target: str, documents: Sequence[Document]) -> None:
+        """Store each document unless the target holds the same or a higher version of it already.
+
+        A stale write is no error: a newer document is there, which is what was wanted. Tombstones
+        keep their version. A failing write may have stored any subset. Never brings a target into
+        being.
+
+        Raises:
+            NotFound: there is no such target.
+        """
+
+    def refresh(self, target: str) -> None:
+        """Return when everything written before is found by ``search``."""
+
+    def get(self, target: str, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents that are there among ``ids``, tombstones included.
+
+        As of now: no refresh is needed.
+        """
+
+    def scan(self, target: str) -> Iterator[Document]:
+        """Every document, tombstones included, ordered by id, in bounded memory.
+
+        Complete unless it raises.
+        """
+
+    def search(self, target: str, query: Query) -> Hits:
+        """The best answers first; equal scores by id. Tombstones never answer.
+
+        An empty ``text`` matches every document.
+
+        Raises:
+            NotFound: there is no such target.
+            InvalidInput: the query is not one.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What an operator wants to see: address, kind, version, documents held."""
+
+    def close(self) -> None:
+        """Let go of connections and files. Idempotent."""

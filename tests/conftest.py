@@ -1,0 +1,41 @@
+"""Tiers: ``MODELHUB_TIER=full`` (set by ``tests/run.sh --full``) runs every test at its full
+bounds; without it the CI tier leaves out what is marked ``full`` and is the same at every run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The machine may be busy, so neither a deadline nor the speed of generating says anything here.
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("full", settings.get_profile("ci"), derandomize=False, max_examples=1000)
+
+TIER = os.environ.get("MODELHUB_TIER", "ci")
+settings.load_profile(TIER)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if TIER == "full":
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    items[:] = [item for item in items if item not in full]
+    config.hook.pytest_deselected(items=full)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_hub_but_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MODELHUB_HOME", str(folder / "hub"))
+        environment.setenv("MODELHUB_CACHE", str(folder / "cache"))
+        environment.setenv("MODELHUB_USER", "tester")
+        yield
