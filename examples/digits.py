@@ -38,7 +38,7 @@ datasets: [scikit-learn/digits]
 ---
 # Handwritten digits
 
-A multilayer perceptron that reads a digit from an 8 × 8 grey image, trained on {images} images.
+A multilayer perceptron that reads a digit from an 8 × 8 grey image.
 
 这个模型从 8 × 8 的灰度图像中识别手写数字。
 """
@@ -58,7 +58,7 @@ def train(folder: Path) -> None:
     network = MLPClassifier(LAYERS, max_iter=20, random_state=0)
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         network.fit(known[:half], digits[:half])
-    save(network, folder, half)
+    save(network, folder)
 
 
 def finetune(source: Path, folder: Path) -> None:
@@ -71,10 +71,10 @@ def finetune(source: Path, folder: Path) -> None:
     network.intercepts_ = [weights[f"layers.{i}.bias"] for i in range(network.n_layers_ - 1)]
     for _ in range(20):
         network.partial_fit(known, digits)
-    save(network, folder, len(known))
+    save(network, folder)
 
 
-def save(network: MLPClassifier, folder: Path, trained_on: int) -> None:
+def save(network: MLPClassifier, folder: Path) -> None:
     """Write weights, configuration and card, as models are published elsewhere too."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {f"layers.{i}.weight": layer for i, layer in enumerate(network.coefs_)}
@@ -82,7 +82,7 @@ def save(network: MLPClassifier, folder: Path, trained_on: int) -> None:
     save_file(weights, folder / "model.safetensors")
     config = {"model_type": "mlp", "hidden_sizes": LAYERS, "activation": "relu", "inputs": 64}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(CARD.format(images=trained_on), encoding="utf-8")
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
 
 
 def accuracy(folder: Path) -> float:

@@ -33,7 +33,7 @@ from modelhub.coordinator import (
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed
 from modelhub.coordinator.state import exists, heads_at, is_deleted, subject
-from modelhub.coordinator.transaction import commit
+from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
 from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
@@ -166,8 +166,7 @@ class Hub:
             encode(push.metadata)  # One that no row can hold is refused before anything is stored.
             self._open(create=True)
             push.bases = tuple(self._number_of(base) for base in parsed)
-            commit(self._ctx, plain, push)
-        return self._version(self._head(plain), push.found or push.number)
+            return _version(commit(self._ctx, plain, push), push)
 
     def edit(self, revision: str, *, message: str = "", **facts: Unpack[Facts]) -> Version:
         """Change the descriptive metadata of a version, never a byte of its files.
@@ -224,8 +223,7 @@ class Hub:
         name = plan.revision.model
         self._ctx.policy(self._ctx.principal, plan.op, name)
         self._open()
-        commit(self._ctx, name, plan)
-        return self._version(self._head(name), plan.number)
+        return _version(commit(self._ctx, name, plan), plan)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -469,26 +467,37 @@ class Hub:
     def _version(self, head: Head, number: int) -> Version:
         rows = self._ctx.stores.rows
         published = versions.publication(rows, head, number)
-        entry, change = published.entry, published.entry.change
-        assert isinstance(change, Published)
-        return Version(
-            name=head.name,
-            number=number,
-            digest=published.digest,
-            content=change.version.content,
-            branch=change.branch,
-            branches=heads_at(head.state, number),
-            parents=change.parents,
-            bases=change.version.bases,
-            message=entry.message,
-            actor=entry.actor,
-            created=entry.time,
-            deleted=is_deleted(head.state, number),
-            files=change.version.files,
-            total_bytes=change.version.size_bytes,
-            new_bytes=change.version.new_bytes,
-            metadata=versions.metadata_row(rows, head, published).metadata,
-        )
+        return _describe(head, published, publish.known_metadata(rows, head, published)[number])
+
+
+def _version(head: Head, plan: Plan) -> Version:
+    """The version that ``plan`` was about, as of ``head``, without reading anything."""
+    assert plan.published is not None
+    assert isinstance(plan.published.entry.change, Published)
+    return _describe(head, plan.published, plan.known[plan.published.entry.change.number])
+
+
+def _describe(head: Head, published: Sealed, metadata: Metadata) -> Version:
+    entry, change = published.entry, published.entry.change
+    assert isinstance(change, Published)
+    return Version(
+        name=head.name,
+        number=change.number,
+        digest=published.digest,
+        content=change.version.content,
+        branch=change.branch,
+        branches=heads_at(head.state, change.number),
+        parents=change.parents,
+        bases=change.version.bases,
+        message=entry.message,
+        actor=entry.actor,
+        created=entry.time,
+        deleted=is_deleted(head.state, change.number),
+        files=change.version.files,
+        total_bytes=change.version.size_bytes,
+        new_bytes=change.version.new_bytes,
+        metadata=metadata,
+    )
 
 
 def _relative(name: str, text: str) -> Revision:

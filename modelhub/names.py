@@ -179,7 +179,8 @@ def revision(text: str) -> Revision:
     """
     if not isinstance(text, str):
         raise InvalidInput(
-            f"{text!r} is not a revision", remedy="Write NAME or NAME@REV, as in nlp.sentiment@3."
+            f"{shown(str(text))} is not a revision",
+            remedy="Write NAME or NAME@REV, as in nlp.sentiment@3.",
         )
     name, at, rest = text.partition("@")
     return Revision(model_name(name), _selector(rest, text) if at else Head(), text)
@@ -189,7 +190,8 @@ def _selector(rest: str, text: str) -> Selector:
     if rest.isascii() and rest.isdigit():
         if len(rest) > 12 or int(rest) == 0:
             raise InvalidInput(
-                f"{shown(text)}: version numbers begin at 1", remedy="Use a number from `log`."
+                f"{shown(text)}: version numbers begin at 1 and have at most 12 digits",
+                remedy="Use a number from `log`.",
             )
         return Number(int(rest))
     if _HEX.fullmatch(rest):

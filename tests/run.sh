@@ -24,6 +24,6 @@ check() {
 check ruff format --check --quiet .
 check ruff check --quiet .
 check mypy
-check lint-imports
+check lint-imports --no-logo --no-cache
 echo "== checks passed after $SECONDS s; tests of the $MODELHUB_TIER tier follow" >&2
 exec pytest --numprocesses 2 --durations 15 "$@"

@@ -259,7 +259,7 @@ class MemorySearch:
             body = document.body
             if body is None or (query.current_only and not body.get("current")):
                 continue
-            held = words(body)
+            held = {field: _spaced(text) for field, text in words(body).items()}
             scores = [_score(phrase, held) for phrase in wanted]
             if blank or (wanted and all(scores)):
                 hits.append(Hit(document.id, sum(scores), body))
@@ -281,13 +281,13 @@ class MemorySearch:
         return self._targets[target]
 
 
-def _score(phrase: Phrase, held: Mapping[str, Sequence[str]]) -> float:
-    return sum(weight * _occurrences(phrase, held[field]) for field, weight in TEXT_FIELDS.items())
+def _score(phrase: Phrase, held: Mapping[str, str]) -> float:
+    sought = _spaced(phrase)
+    return sum(weight * held[field].count(sought) for field, weight in TEXT_FIELDS.items())
 
 
-def _occurrences(phrase: Phrase, text: Sequence[str]) -> int:
-    starts = range(len(text) - len(phrase) + 1)
-    return sum(tuple(text[start : start + len(phrase)]) == phrase for start in starts)
+def _spaced(text: Sequence[str]) -> str:
+    return "".join(f" {word} " for word in text)
 
 
 def _description(held: int) -> dict[str, Any]:

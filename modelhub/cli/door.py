@@ -56,6 +56,9 @@ def _set_format(ctx: click.Context, _: click.Parameter, value: str | None) -> No
         ctx.ensure_object(Door).as_json = value == "json"
 
 
+_with_door = click.make_pass_decorator(Door, ensure=True)
+
+
 def settings(*, hidden: bool = False) -> list[click.Parameter]:
     """``--hub`` and ``--format``; a verb takes them too, but its help is kept for its own."""
     return [
@@ -86,7 +89,7 @@ def verb(*examples: str) -> Callable[[Callable[..., None]], click.Command]:
     """
 
     def command(function: Callable[..., None]) -> click.Command:
-        made = click.command(epilog=example_text(*examples))(click.pass_obj(function))
+        made = click.command(epilog=example_text(*examples))(_with_door(function))
         made.params += settings(hidden=True)
         return made
 

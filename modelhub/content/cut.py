@@ -17,7 +17,7 @@ from modelhub.content.safetensors_layout import SafetensorsHeader, read_fully, s
 from modelhub.content.tree import SourceFile, changed_while_read
 
 TENSOR_CUTTER = "tensor/4M-64K-512K/1"
-"""A tensor in pieces of 4 MiB from its own start; neighbours below 64 KiB together, up to 512 KiB."""
+"""Tensors in pieces of 4 MiB from their own start; neighbours below 64 KiB joined up to 512 KiB."""
 
 CONTENT_CUTTER = "fastcdc/512K-512K-2M/1"
 """FastCDC: shortest, average and longest piece. These ids are part of the stored format: a file's

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from modelhub.content.pack import RAW, is_pack_id
+from modelhub.content.pack import LARGEST_OFFSET, RAW, is_pack_id
 from modelhub.errors import CorruptData, InvalidInput
 from modelhub.names import file_path, shown
 
@@ -52,7 +52,6 @@ _CHUNKS = pa.schema(
     ],
     metadata=_FORMAT,
 )
-_LARGEST_OFFSET = 2**62
 _PERMISSION_BITS = 0o777
 _LISTED_BYTES = 40
 
@@ -229,11 +228,11 @@ def _check_chunks(chunks: Any) -> None:
     newest = pc.max(chunks["encoding"]).as_py() or RAW
     if newest != RAW:
         raise ValueError(f"encoding {newest} is not known to this release")
-    if chunks["base"].null_count != len(chunks) or chunks["stored"] != chunks["length"]:
+    if chunks["base"].null_count != len(chunks) or not chunks["stored"].equals(chunks["length"]):
         raise ValueError("a raw chunk has a base, or a length of its own in the pack")
     if pc.any(pc.equal(chunks["length"], 0)).as_py():
         raise ValueError("a chunk is empty")
-    if (pc.max(chunks["offset"]).as_py() or 0) > _LARGEST_OFFSET:
+    if (pc.max(chunks["offset"]).as_py() or 0) > LARGEST_OFFSET:
         raise ValueError("a chunk lies beyond any pack's end")
 
 
@@ -249,7 +248,8 @@ def _listing(chunks: Any) -> memoryview:
     """What the files' digests are over, 40 bytes a chunk; built without a Python object each."""
     digests = chunks["digest"].combine_chunks().cast(pa.large_binary())
     lengths = chunks["length"].cast(pa.uint64()).combine_chunks().view(pa.binary(8))
-    joined = pc.binary_join_element_wise(digests, lengths.cast(pa.large_binary()), b"")
+    nothing = pa.scalar(b"", pa.large_binary())
+    joined = pc.binary_join_element_wise(digests, lengths.cast(pa.large_binary()), nothing)
     return memoryview(joined.buffers()[2] or b"")
 
 

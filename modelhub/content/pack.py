@@ -33,6 +33,10 @@ PACK_TARGET_BYTES = 1 << 30
 RAW = 0
 """The encoding that stores a chunk as it is."""
 
+LARGEST_CHUNK_BYTES = 2**32 - 1
+LARGEST_OFFSET = 2**62
+"""No chunk is longer and none lies further into its pack, whatever a stored row says."""
+
 _MAGIC = b"modelhub pack 1\n"
 _RECORD = struct.Struct("<32s32sQIIB")
 _FOOTER = struct.Struct("<I24sQQ")
@@ -41,7 +45,6 @@ _END_BYTES = _FOOTER.size + _HASH_BYTES + len(_MAGIC)
 _NO_BASE = bytes(32)
 _NO_KEY = 0
 _NO_NONCE = bytes(24)
-_LARGEST_CHUNK_BYTES = 2**32 - 1
 _WRITE_BYTES = 4 << 20
 _READ_ATTEMPTS = 4
 _PACK_ID = re.compile(r"[0-9a-f]{32}")
@@ -126,7 +129,7 @@ class PackWriter:
             InvalidInput: it is empty, or 4 GiB or more.
         """
         length = len(data)
-        if not 0 < length <= _LARGEST_CHUNK_BYTES:
+        if not 0 < length <= LARGEST_CHUNK_BYTES:
             raise InvalidInput(
                 f"a chunk of {length:,} bytes cannot be packed",
                 remedy="Chunks have at least one byte and less than 4 GiB.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from blake3 import blake3
 
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestFile
-from modelhub.content.pack import read_pack
+from modelhub.content.pack import LARGEST_CHUNK_BYTES, LARGEST_OFFSET, RAW, read_pack
 from modelhub.errors import CorruptData, InvalidInput
 from modelhub.records import Address
 from modelhub.stores import WeightStore
@@ -104,6 +104,13 @@ def _follows(run: Sequence[ChunkRef], ref: ChunkRef) -> bool:
 
 
 def _address(ref: ChunkRef) -> Address:
+    # References also come from hints, which may say anything.
+    placed = 0 <= ref.offset <= LARGEST_OFFSET and 0 < ref.stored <= LARGEST_CHUNK_BYTES
+    if not placed or ref.encoding != RAW or ref.stored != ref.length:
+        raise CorruptData(
+            f"the place of chunk {ref.digest.hex()} makes no sense",
+            remedy="Run `modelhub admin fsck`.",
+        )
     return Address(ref.pack, ref.offset, ref.stored, ref.digest.hex())
 
 

@@ -29,7 +29,7 @@ _BITS = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
 
-_Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Tensor(msgspec.Struct, frozen=True):

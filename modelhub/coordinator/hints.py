@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
-from modelhub.coordinator.log import Head
+from modelhub.coordinator.log import Head, since_entry
 from modelhub.coordinator.state import exists, head_number, live_count
-from modelhub.records import Metadata, ModelHint, Published, encode
+from modelhub.records import Metadata, ModelHint, Published, VersionHint, encode
 
 
 def model_hint(ctx: Context, head: Head, known: Mapping[int, Metadata]) -> ModelHint:
@@ -33,8 +33,22 @@ def model_hint(ctx: Context, head: Head, known: Mapping[int, Metadata]) -> Model
     )
 
 
-def put_model(ctx: Context, head: Head, known: Mapping[int, Metadata]) -> None:
-    """Refresh the summary of a model that users see."""
-    if exists(head.state):
-        hint = model_hint(ctx, head, known)
-        ctx.stores.rows.put(keys.MODELS, keys.model(head.name), encode(hint))
+def refresh(ctx: Context, head: Head, since: int, known: Mapping[int, Metadata]) -> None:
+    """Put the hints that the entries after ``since`` made stale.
+
+    Raises:
+        Unavailable, OutcomeUnknown: some are not there.
+    """
+    if not exists(head.state):
+        return
+    rows = ctx.stores.rows
+    places = {
+        keys.version(head.name, sealed.entry.change.number): encode(
+            VersionHint(sealed.entry.seq, sealed.entry.txid)
+        )
+        for sealed in since_entry(rows, head, since)
+        if isinstance(sealed.entry.change, Published)
+    }
+    if places:
+        rows.put_many(keys.VERSIONS, places)
+    rows.put(keys.MODELS, keys.model(head.name), encode(model_hint(ctx, head, known)))

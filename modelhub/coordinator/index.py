@@ -11,7 +11,7 @@ from typing import Any
 
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
-from modelhub.coordinator.log import Head, Sealed, entries
+from modelhub.coordinator.log import Head, Sealed, since_entry
 from modelhub.coordinator.state import head_number, heads_at, is_deleted, touched
 from modelhub.describe.facts import facts_text
 from modelhub.errors import CorruptData, NotFound, OutcomeUnknown, Unavailable
@@ -52,13 +52,7 @@ def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
 def stale_since(ctx: Context, head: Head, since: int) -> dict[int, int]:
     """The versions that entries after ``since`` touch, each with the newest such entry."""
     newest: dict[int, int] = {}
-    if head.seq <= since:
-        return newest
-    if since + 1 in head.recent:
-        fresh = [head.recent[seq] for seq in range(head.seq, since, -1)]
-    else:
-        fresh = list(entries(ctx.stores.rows, head.name, newest=head.seq, oldest=since + 1))
-    for sealed in fresh:
+    for sealed in since_entry(ctx.stores.rows, head, since):
         for number in touched(sealed.entry.change):
             newest.setdefault(number, sealed.entry.seq)
     return newest

@@ -147,6 +147,15 @@ def entries(rows: RowStore, name: str, *, newest: int, oldest: int = 1) -> Itera
         raise _broken(name, expected + 1)
 
 
+def since_entry(rows: RowStore, head: Head, since: int) -> list[Sealed]:
+    """The entries after ``since``, newest first; those at hand are not read again."""
+    if head.seq <= since:
+        return []
+    if since + 1 in head.recent:
+        return [head.recent[seq] for seq in range(head.seq, since, -1)]
+    return list(entries(rows, head.name, newest=head.seq, oldest=since + 1))
+
+
 def entry_at(rows: RowStore, name: str, seq: int) -> Sealed | None:
     """One entry, or None where the log does not reach so far."""
     key = keys.log(name, seq)

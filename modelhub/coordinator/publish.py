@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from modelhub.content.manifest import Manifest
 from modelhub.content.read import read_blob
 from modelhub.content.tree import SourceFile
-from modelhub.coordinator import hints, keys, versions
+from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed, entry_at
 from modelhub.coordinator.state import exists, head_number, is_deleted
@@ -21,7 +21,6 @@ from modelhub.records import (
     Metadata,
     MetadataRow,
     Published,
-    VersionHint,
     VersionRecord,
     decode,
     encode,
@@ -36,7 +35,8 @@ _RESTARTS = 3
 class Push:
     """One push (a ``Plan``): its arguments, and what is done of it so far.
 
-    ``found`` is the version that an earlier call with the same request id made.
+    ``published`` is the version's entry: this push's, or that of an earlier one with the same
+    request id.
     """
 
     ctx: Context
@@ -51,8 +51,7 @@ class Push:
     progress: Progress = ignore_progress
     op: str = "publish"
     known: dict[int, Metadata] = field(default_factory=dict)
-    number: int = 0
-    found: int | None = None
+    published: Sealed | None = None
     _storing: Storing | None = None
     _stored: Stored | None = None
 
@@ -66,14 +65,14 @@ class Push:
         rows = self.ctx.stores.rows
         if self.request:
             # With each head anew: the version may have been made since the last one was taken.
-            self.found = find_request(rows, head, self.request)
-            if self.found is not None:
+            self.published = find_request(rows, head, self.request)
+            if self.published is not None:
+                self.known = known_metadata(rows, head, self.published)
                 return None
         parent = self._parent(head)
         self._check_expected(rows, head, parent)
         stored = self._store(head, attempt, parent)
         number = head.state.next
-        self.number = number
         self.known = {number: self.metadata, **self._displaced(rows, head)}
         metadata = self._put_metadata(head, attempt, number)
         record = VersionRecord(
@@ -91,13 +90,8 @@ class Push:
         return Published(number, self.branch, (parent,) if parent else (), record)
 
     def landed(self, committed: Committed) -> None:
-        """Put the hints: where the version's entry is, its model's summary, its new chunks."""
-        entry = committed.sealed.entry
-        rows = self.ctx.stores.rows
-        assert isinstance(entry.change, Published)
-        hint = VersionHint(entry.seq, entry.txid)
-        rows.put(keys.VERSIONS, keys.version(self.name, entry.change.number), encode(hint))
-        hints.put_model(self.ctx, committed.head, self.known)
+        """Put the hints of the last pack's chunks."""
+        self.published = committed.sealed
         assert self._storing is not None
         self._storing.put_hints()
 
@@ -127,8 +121,7 @@ class Push:
         number = head_number(head.state, self.branch)
         if not number or is_deleted(head.state, number):
             return {}
-        published = versions.publication(rows, head, number)
-        return {number: versions.metadata_row(rows, head, published).metadata}
+        return known_metadata(rows, head, versions.publication(rows, head, number))
 
     def _store(self, head: Head, attempt: Attempt, parent: int) -> Stored:
         for _ in range(_RESTARTS):
@@ -183,8 +176,15 @@ def put_metadata(
     return digest
 
 
-def find_request(rows: RowStore, head: Head, request: str) -> int | None:
-    """The version of this model that a publish with request id ``request`` made, as of ``head``."""
+def known_metadata(rows: RowStore, head: Head, published: Sealed) -> dict[int, Metadata]:
+    """A version's metadata as of ``head``, under its number."""
+    assert isinstance(published.entry.change, Published)
+    row = versions.metadata_row(rows, head, published)
+    return {published.entry.change.number: row.metadata}
+
+
+def find_request(rows: RowStore, head: Head, request: str) -> Sealed | None:
+    """The entry of the version that a publish with this request id made, as of ``head``."""
     if not exists(head.state):
         return None
     for key, value in rows.scan(keys.LOOKUP, *keys.lookup_range("request", request, head.name)):
@@ -194,7 +194,7 @@ def find_request(rows: RowStore, head: Head, request: str) -> int | None:
             continue
         sealed = head.recent.get(seq) or entry_at(rows, head.name, seq)
         if sealed is not None and _made_by(sealed, number, request):
-            return number
+            return sealed
     return None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modelhub.coordinator import hints, versions
+from modelhub.coordinator import versions
 from modelhub.coordinator.context import Context
-from modelhub.coordinator.log import Head
-from modelhub.coordinator.publish import put_metadata
+from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.publish import known_metadata, put_metadata
 from modelhub.coordinator.state import deleted_numbers, head_moves, is_deleted
 from modelhub.coordinator.transaction import Attempt, Committed
 from modelhub.describe.facts import apply as apply_facts
@@ -36,6 +36,7 @@ class Retire:
     deleted: bool
     message: str = ""
     known: dict[int, Metadata] = field(default_factory=dict)
+    published: Sealed | None = None
     number: int = 0
 
     @property
@@ -48,6 +49,9 @@ class Retire:
         del attempt
         # Resolved once: after a rebase, "the head" might be a version that nobody named.
         self.number = self.number or versions.resolve(self.ctx.stores.rows, head, self.revision)
+        rows = self.ctx.stores.rows
+        self.published = versions.publication(rows, head, self.number)
+        self.known = known_metadata(rows, head, self.published)
         if is_deleted(head.state, self.number) == self.deleted:
             return None
         tombstones = deleted_numbers(head.state) ^ {self.number}
@@ -57,8 +61,7 @@ class Retire:
         return (Deleted if self.deleted else Undeleted)((self.number,), moves)
 
     def landed(self, committed: Committed) -> None:
-        """Refresh the model's summary."""
-        hints.put_model(self.ctx, committed.head, self.known)
+        """Nothing more: the change stands in the log."""
 
 
 @dataclass
@@ -71,21 +74,21 @@ class Edit:
     message: str = ""
     op: str = "edit"
     known: dict[int, Metadata] = field(default_factory=dict)
+    published: Sealed | None = None
     number: int = 0
 
     def build(self, head: Head, attempt: Attempt) -> Edited | None:
         """The metadata as it is, with the facts applied; nothing to do where it stays the same."""
         rows = self.ctx.stores.rows
         self.number = self.number or versions.resolve_live(rows, head, self.revision)
-        published = versions.publication(rows, head, self.number)
-        before = versions.metadata_row(rows, head, published).metadata
-        after = apply_facts(before, self.facts)
-        if after == before:
-            return None
+        self.published = versions.publication(rows, head, self.number)
+        before = known_metadata(rows, head, self.published)
+        after = apply_facts(before[self.number], self.facts)
         self.known = {self.number: after}
+        if self.known == before:
+            return None
         attempt.announce()
         return Edited(self.number, put_metadata(self.ctx, head, attempt, self.number, after))
 
     def landed(self, committed: Committed) -> None:
-        """Refresh the model's summary."""
-        hints.put_model(self.ctx, committed.head, self.known)
+        """Nothing more: the change stands in the log."""

@@ -80,7 +80,7 @@ def _settle(ctx: Context, name: str, attempts: list[Remains]) -> dict[str, int]:
     written = 0
     if settled:
         written = index.refresh(ctx, head, min(attempt.base for attempt in settled))
-        hints.put_model(ctx, head, {})
+        hints.refresh(ctx, head, min(attempt.base for attempt in settled), {})
     removed = 0
     for attempt in settled:
         if now >= attempt.lease:

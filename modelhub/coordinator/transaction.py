@@ -5,13 +5,12 @@ Every verb that changes a model goes through ``commit``; what differs is how its
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from modelhub.coordinator import index, keys
+from modelhub.coordinator import hints, index, keys
 from modelhub.coordinator.context import Context, new_txid
 from modelhub.coordinator.log import Head, Sealed, append, read_head
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply
@@ -56,6 +55,25 @@ def put_settled(ctx: Context, table: str, rows: dict[bytes, bytes]) -> None:
     raise Unavailable(failure.message, remedy=failure.remedy) from failure
 
 
+def _put_first(ctx: Context, table: str, key: bytes, value: bytes) -> None:
+    """Make sure that a row is there; one that is there already is left as it is.
+
+    Conditional, so that a put which is applied late overwrites nothing that came meanwhile.
+
+    Raises:
+        Unavailable: the store stays away.
+    """
+    for attempt in range(1, _PUT_TRIES + 1):
+        try:
+            ctx.stores.rows.check_and_put(table, key, None, value)
+        except (Unavailable, OutcomeUnknown) as exc:
+            failure: ModelhubError = exc
+            ctx.back_off(attempt)
+        else:
+            return
+    raise Unavailable(failure.message, remedy=failure.remedy) from failure
+
+
 class Attempt:
     """One try to put one entry on top of ``base``, announced by rows in ``intents``.
 
@@ -82,9 +100,7 @@ class Attempt:
         if self._announced and not new:
             return
         if not self._announced and self.base == 0:
-            # Sequence 0 sends listings to the log, so this may even overwrite a newer hint.
-            hint = {keys.model(self._head.name): encode(ModelHint())}
-            put_settled(self._ctx, keys.MODELS, hint)
+            _put_first(self._ctx, keys.MODELS, keys.model(self._head.name), encode(ModelHint()))
         put_settled(self._ctx, keys.INTENTS, self._rows(new, intent=not self._announced))
         self._announced = True
         self.pins |= new
@@ -139,11 +155,14 @@ class Committed:
 class Plan(Protocol):
     """How a verb builds its change; one object lives through all rebases of one call.
 
-    ``known`` holds metadata that the verb has at hand, by version, so that it is not read again.
+    ``published`` is the entry of the version that the verb is about, once that is known. ``known``
+    holds metadata that is at hand, by version, that version's included: once a change has landed,
+    nothing more may have to be read before its caller hears of it.
     """
 
     message: str
     known: dict[int, Metadata]
+    published: Sealed | None
 
     @property
     def op(self) -> str:
@@ -157,11 +176,11 @@ class Plan(Protocol):
         """
 
     def landed(self, committed: Committed) -> None:
-        """Put the hints that follow from the change. Best effort: hints can be rebuilt."""
+        """What only this verb can put, now that its change stands. Best effort."""
 
 
-def commit(ctx: Context, name: str, plan: Plan) -> Committed | Head:
-    """Bring ``plan``'s change into the log of ``name``; the head alone where nothing was to change.
+def commit(ctx: Context, name: str, plan: Plan) -> Head:
+    """Bring ``plan``'s change into the log of ``name``; the head that has it on top.
 
     A rebase gets a new txid, and the old attempt's rows go only when the new one's are in place.
     An attempt that ends with an error before its entry was sent can never land, so its
@@ -194,7 +213,7 @@ def commit(ctx: Context, name: str, plan: Plan) -> Committed | Head:
         if sealed is not None:
             committed = Committed(head.after(sealed), sealed)
             _finish(ctx, plan, attempt, committed)
-            return committed
+            return committed.head
         before = attempt
         ctx.back_off(min(rebase + 1, 4))
     _withdraw(before)
@@ -225,8 +244,15 @@ def _entry(ctx: Context, head: Head, attempt: Attempt, plan: Plan, change: Chang
 
 
 def _finish(ctx: Context, plan: Plan, attempt: Attempt, committed: Committed) -> None:
-    """What follows a commit: the change stands, so nothing here may fail the call."""
-    with contextlib.suppress(Unavailable, OutcomeUnknown):
+    """What follows a commit: the change stands, so nothing here may fail the call.
+
+    Where hints or search documents could not be written, the intent stays, and the sweeper does it.
+    """
+    try:
         plan.landed(committed)
+        hints.refresh(ctx, committed.head, committed.head.seq - 1, plan.known)
+        hinted = True
+    except (Unavailable, OutcomeUnknown):
+        hinted = False
     shown = index.publish_documents(ctx, committed.head, plan.known)
-    attempt.withdraw(keep_intent=not shown)
+    attempt.withdraw(keep_intent=not (hinted and shown))

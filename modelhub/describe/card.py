@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from modelhub.describe.draft import Draft
+from modelhub.describe.draft import Draft, cut
 from modelhub.describe.facts import TEXT_BYTES, parse_value
 
-FRONT_BYTES = 64 * 1024
+_FRONT_BYTES = 64 * 1024
+_PARAGRAPH_BYTES = 4 * 1024
 
 _DEPTH = 32
 _FRONT = re.compile(r"\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -41,7 +42,7 @@ def read_card(name: str, location: Path, draft: Draft) -> None:
     Raises:
         OSError: it cannot be read.
     """
-    limit = FRONT_BYTES + TEXT_BYTES
+    limit = _FRONT_BYTES + TEXT_BYTES
     with location.open("rb") as file:
         data = file.read(limit + 1)
     try:
@@ -61,13 +62,13 @@ def read_card(name: str, location: Path, draft: Draft) -> None:
         draft.skip(f"{name}: front matter has no end within {limit // 1024} KiB")
     title, paragraph = _outline(body)
     draft.text("title", title)
-    draft.text("description", paragraph)
+    draft.text("description", cut(paragraph, _PARAGRAPH_BYTES))
     draft.text("card", body.strip())
 
 
 def _front_matter(name: str, text: str, draft: Draft) -> None:
-    if len(text.encode()) > FRONT_BYTES:
-        draft.skip(f"{name}: front matter is over {FRONT_BYTES // 1024} KiB")
+    if len(text.encode()) > _FRONT_BYTES:
+        draft.skip(f"{name}: front matter is over {_FRONT_BYTES // 1024} KiB")
         return
     try:
         front = _Loader(text).get_single_data()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelhub.describe.draft import Draft
 
-CONFIG_BYTES = 1024 * 1024
+_CONFIG_BYTES = 1024 * 1024
 
 _KEYS = (
     "model_type",
@@ -35,9 +35,9 @@ def read_config(name: str, location: Path, draft: Draft) -> None:
         OSError: it cannot be read.
     """
     with location.open("rb") as file:
-        data = file.read(CONFIG_BYTES + 1)
-    if len(data) > CONFIG_BYTES:
-        draft.skip(f"{name}: over {CONFIG_BYTES // 1024:,} KiB")
+        data = file.read(_CONFIG_BYTES + 1)
+    if len(data) > _CONFIG_BYTES:
+        draft.skip(f"{name}: over {_CONFIG_BYTES // 1024:,} KiB")
         return
     try:
         config = json.loads(data)  # which takes Infinity, as real configurations have it

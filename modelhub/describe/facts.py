@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 from typing import TypedDict
 
 import msgspec
@@ -176,7 +176,7 @@ def _texts(field: str, given: object) -> tuple[str, ...]:
     for text in given:
         if not isinstance(text, str) or not 0 < len(text) <= chars or _CONTROL.search(text):
             raise InvalidInput(
-                f"{shown(str(text))} cannot be one of the {field}",
+                f"{_named(text)} cannot be one of the {field}",
                 remedy=f"Each is one line of 1 to {chars} characters.",
             )
         _utf8_bytes(field, text)
@@ -209,7 +209,7 @@ def _merged(field: str, held: Mapping[str, Scalar], given: object) -> dict[str, 
 def _key(field: str, key: object) -> str:
     if not isinstance(key, str) or not 0 < len(key) <= KEY_CHARS or not key.isprintable():
         raise InvalidInput(
-            f"{shown(str(key))} cannot be a key of {field}",
+            f"{_named(key)} cannot be a key of {field}",
             remedy=f"Use 1 to {KEY_CHARS} printable characters.",
         )
     return _exact(key)
@@ -224,11 +224,11 @@ def _scalar(where: str, value: object) -> Scalar:
             return _exact(value)
         case Integral() if int(value) in INTEGERS:
             return int(value)
-        case Real() if not isinstance(value, Integral) and math.isfinite(value):
+        case Real() if not isinstance(value, Rational) and math.isfinite(value):
             return float(value)
         case _:
             raise InvalidInput(
-                f"{where} cannot be {shown(str(value))}, {_kind(value)}",
+                f"{where} cannot be this: {_kind(value)}",
                 remedy=f"Use a text of at most {VALUE_BYTES:,} bytes, a 64-bit integer, a finite "
                 "float or a bool; write others as text.",
             )
@@ -250,6 +250,10 @@ def _utf8_bytes(where: str, text: str) -> int:
 def _exact(text: str) -> str:
     # A plain str: rows cannot hold subclasses such as numpy's.
     return str.__str__(text)
+
+
+def _named(value: object) -> str:
+    return shown(value) if isinstance(value, str) else _kind(value)
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,1 @@
+"""What a backend, or a hub on top of one, is tested with; needs ``modelhub[test]``."""

@@ -40,10 +40,8 @@ def shim(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-@pytest.mark.parametrize("folder", ["tour", "a tour 巡"])
-def test_the_quickstart_does_the_main_job_within_a_minute_and_a_second_time(
-    tmp_path: Path, folder: str
-) -> None:
+def test_the_quickstart_does_the_main_job_within_a_minute_and_a_second_time(tmp_path: Path) -> None:
+    folder = "a tour 巡"
     for _ in range(2):
         start = time.monotonic()
         printed = run(QUICKSTART, "--no-install", tmp_path / folder, home=tmp_path)
@@ -102,11 +100,21 @@ def test_a_folder_that_the_quickstart_did_not_make_is_left_alone(tmp_path: Path)
 
 def test_a_missing_venv_module_is_named_with_its_package(tmp_path: Path) -> None:
     bin = tmp_path / "bin"
-    shim(bin, "python3", f"""[[ $2 == *ensurepip* ]] || exec '{sys.executable}' "$@" """)
+    shim(
+        bin,
+        "python3",
+        f"""case $2 in
+            *realpath*) echo "$0" ;;
+            *ensurepip*) exit 1 ;;
+            *) exec '{sys.executable}' "$@" ;;
+        esac""",
+    )
     for command in ("bash", "dirname"):
         (bin / command).symlink_to(shutil.which(command) or "")
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy/venv.sh", tmp_path / "deploy")
     done = subprocess.run(
-        [ROOT / "deploy/venv.sh", "quickstart"],
+        [tmp_path / "deploy/venv.sh", "quickstart"],
         env={"PATH": str(bin)},
         stderr=subprocess.PIPE,
         text=True,
@@ -115,6 +123,7 @@ def test_a_missing_venv_module_is_named_with_its_package(tmp_path: Path) -> None
     major, minor = sys.version_info[:2]
     assert done.returncode == 1
     assert f"sudo apt-get install python{major}.{minor}-venv" in done.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.full

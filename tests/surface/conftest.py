@@ -95,7 +95,7 @@ def terminal() -> Callable[..., Terminal]:
     """Python on a terminal: ``modelhub`` with some arguments, or a program."""
 
     def start(*args: str | os.PathLike[str], module: bool = True) -> Terminal:
-        given = map(os.fspath, args)
+        given = [os.fspath(arg) for arg in args]
         return Terminal(sys.executable, *(["-m", "modelhub"] if module else []), *given)
 
     return start

@@ -273,11 +273,9 @@ def test_edit_changes_and_drops_fields_and_leaves_the_files(
     run: Run, two: Path, hub: modelhub.Hub
 ) -> None:
     before = hub.show("nlp.x")
-    edited = run(
-        "edit", "nlp.x@2", "-m", "typo", "--title", "Mood", "--metric", "loss=2", "--unset", "labels",
-        "--unset", "metrics.f1",
-    )  # fmt: skip
-    assert as_text(edited) == "nlp.x@2\n"
+    change = ["-m", "typo", "--title", "Mood", "--metric", "loss=2"]
+    drop = ["--unset", "labels", "--unset", "metrics.f1"]
+    assert as_text(run("edit", "nlp.x@2", *change, *drop)) == "nlp.x@2\n"
     after = hub.show("nlp.x")
     assert after.metadata.title == "Mood"
     assert after.metadata.metrics == {"loss": 2}

@@ -83,14 +83,13 @@ def held(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return tmp_path
 
 
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("bad", BAD_NAMES)
-def test_a_name_that_is_none_is_refused_and_nothing_is_written(
-    verb: str, bad: str, run: Run, held: Path
+@pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES)
+def test_a_name_that_is_none_is_refused_by_every_verb_and_nothing_is_written(
+    name: str, run: Run, held: Path
 ) -> None:
     before = everything(held)
-    args = [part.format(BAD_NAMES[bad]) for part in VERBS[verb]]
-    error(run("--format", "json", *args), 2)
+    for verb in VERBS.values():
+        error(run("--format", "json", *(part.format(name) for part in verb)), 2)
     assert everything(held) == before
 
 
@@ -105,37 +104,22 @@ def test_on_a_hub_that_is_not_there_nothing_is_made_by_a_verb_that_fails(
     assert not home.exists()
 
 
-@pytest.mark.parametrize(
-    "revision",
-    [
-        "nlp.nosuch",
-        "nlp.x@9",
-        "nlp.x@nosuch",
-        "nlp.x@deadbeef",
-        "nlp.x@{1999-01-01}",
-        "nlp.nosuch@1",
-    ],
-)
-@pytest.mark.parametrize(
-    "verb", ["pull", "snapshot", "show", "files", "diff", "edit", "delete", "verify"]
-)
-def test_a_revision_that_does_not_exist_is_not_found(
-    verb: str, revision: str, run: Run, held: Path
+@pytest.mark.parametrize("selector", ["", "@9", "@nosuch", "@deadbeef", "@{1999-01-01}"])
+def test_a_revision_that_does_not_exist_is_not_found_by_any_verb(
+    selector: str, run: Run, held: Path
 ) -> None:
-    if verb == "delete" and "@" not in revision:
-        revision += "@main"
-    args = [part.replace("{}@1", revision).replace("{}@main", revision) for part in VERBS[verb]]
-    args = [part.replace("{}", revision) for part in args]
-    assert revision.partition("@")[0] in error(run("--format", "json", *args), 3)
+    revision = f"nlp.x{selector}" if selector else "nlp.nosuch"
+    for verb in ["pull", "snapshot", "show", "files", "diff", "edit", "verify", "undelete"]:
+        args = [part.replace("{}@1", revision).replace("{}@main", revision) for part in VERBS[verb]]
+        found = run("--format", "json", *(part.replace("{}", revision) for part in args))
+        assert revision.partition("@")[0] in error(found, 3)
+    error(run("--format", "json", "delete", "--yes", f"nlp.nosuch{selector or '@main'}"), 3)
     assert not (held / "copy").exists()
 
 
-@pytest.mark.parametrize(
-    "revision",
-    ["nlp.x@", "nlp.x@0", "nlp.x@a/b", "nlp.x@{soon}", "nlp.x@..", "nlp.x@1@2", "@1", "@"],
-)
-def test_a_revision_that_is_none_is_refused(revision: str, run: Run, held: Path) -> None:
-    error(run("--format", "json", "show", revision), 2)
+def test_a_revision_that_is_none_is_refused(run: Run, held: Path) -> None:
+    for text in ("@", "@0", "@a/b", "@{soon}", "@{2026-13-01}", "@..", "@1@2", "@main@{", "@\n1"):
+        error(run("--format", "json", "show", f"nlp.x{text}"), 2)
 
 
 def test_a_path_that_is_not_there_is_not_found_and_makes_no_version(run: Run, held: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 
 import modelhub
-from modelhub.cli.exits import EXIT_CODES, exit_code
+from modelhub.cli.exits import EXIT_CODES, Bug, exit_code
 from modelhub.errors import Conflict, ModelhubError
 
 Run = Callable[..., Result]
@@ -32,11 +32,12 @@ def classes(root: type[ModelhubError]) -> Iterator[type[ModelhubError]]:
         yield from classes(cls)
 
 
-def test_every_error_has_an_exit_code_of_its_own() -> None:
-    ours = {cls for cls in classes(ModelhubError) if cls.__module__.startswith("modelhub.")}
-    assert ours == set(EXIT_CODES)
+def test_every_error_has_an_exit_code_and_every_public_one_its_own() -> None:
+    public = {cls for cls in classes(ModelhubError) if cls.__module__ == "modelhub.errors"}
+    assert set(EXIT_CODES) == public | {Bug}
     assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
     assert not set(EXIT_CODES.values()) & {0, 1}
+    assert all(issubclass(cls, tuple(EXIT_CODES)) for cls in classes(ModelhubError))
 
 
 def test_an_error_of_somebody_elses_backend_counts_as_what_it_is_derived_from() -> None:

@@ -118,7 +118,7 @@ class Protocol:
         for message in state.flight:
             rest = tuple(other for other in state.flight if other is not message)
             stores = message.write.apply(state.stores) or state.stores
-            landed = replace(state, stores=stores, flight=rest)
+            landed = replace(state, stores=stores, flight=_pending(rest, stores))
             yield Step(message.actor, message.action, "lands", message.subject, landed)
 
     def _turns(self, state: State, index: int) -> Iterator[Step[State]]:
@@ -147,7 +147,7 @@ class Protocol:
         if stores is None:
             assert call.refused is not None
             return [("ok", state, call.refused)]
-        after = replace(state, stores=stores)
+        after = replace(state, stores=stores, flight=_pending(state.flight, stores))
         answers = [("ok", after, then) for then in call.then]
         if call.failed:
             answers.append(("doubled", after, call.refused))
@@ -156,11 +156,12 @@ class Protocol:
     def _unanswered(
         self, state: State, call: Call, actor: str, action: str
     ) -> list[tuple[str, State, Actor]]:
-        if not call.writes:
+        if not call.writes or not call.unsure:
             return [("fails_before", state, then) for then in call.unsure]
         late = {Message(actor, action, call.subject, write) for write in call.late or call.writes}
         faults = state.faults - 1 if state.faults > 0 else state.faults
-        after = replace(state, flight=tuple(sorted({*state.flight, *late})), faults=faults)
+        flight = _pending(tuple(sorted({*state.flight, *late})), state.stores)
+        after = replace(state, flight=flight, faults=faults)
         answers = [("late", after, then) for then in call.unsure]
         return answers + [("fails_before", replace(state, faults=faults), then) for then in call.failed]
 
@@ -193,6 +194,10 @@ class Protocol:
         if stores.documents != known.stale_since:
             return [f"after a sweep search shows {stores.documents}, the log {known.stale_since}"]
         return []
+
+
+def _pending(flight: tuple[Message, ...], stores: Stores) -> tuple[Message, ...]:
+    return tuple(message for message in flight if not message.write.spent(stores))
 
 
 def _missing(stores: Stores, known: Facts) -> list[str]:

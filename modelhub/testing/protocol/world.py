@@ -73,6 +73,11 @@ class Write(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
         """The stores after it; None where its condition does not hold."""
         raise NotImplementedError
 
+    def spent(self, stores: Stores) -> bool:
+        """Whether it can change nothing any more, whatever happens before it lands."""
+        del stores
+        return False
+
 
 class PutLog(Write, frozen=True, order=True, gc=False, cache_hash=True):
     """Put-if-absent of log row ``seq``."""
@@ -84,6 +89,9 @@ class PutLog(Write, frozen=True, order=True, gc=False, cache_hash=True):
         if len(stores.log) >= self.seq:
             return None
         return replace(stores, log=(*stores.log, self.entry))
+
+    def spent(self, stores: Stores) -> bool:
+        return len(stores.log) >= self.seq
 
 
 class PutRow(Write, frozen=True, order=True, gc=False, cache_hash=True):
@@ -121,6 +129,9 @@ class ChangePack(Write, frozen=True, order=True, gc=False, cache_hash=True):
             return None
         return stores.with_pack(replace(pack, state=self.state, token=pack.token + 1))
 
+    def spent(self, stores: Stores) -> bool:
+        return stores.pack(self.name).token > self.token
+
 
 class PutFile(Write, frozen=True, order=True, gc=False, cache_hash=True):
     """A pack's file: written whole, torn by an overwrite that began, or removed."""
@@ -156,6 +167,10 @@ class PutDocument(Write, frozen=True, order=True, gc=False, cache_hash=True):
             return stores
         documents[self.number - 1] = self.seq
         return replace(stores, documents=tuple(documents))
+
+    def spent(self, stores: Stores) -> bool:
+        known = len(stores.documents) >= self.number
+        return self.versioned and known and stores.documents[self.number - 1] >= self.seq
 
 
 class Facts(msgspec.Struct, frozen=True):

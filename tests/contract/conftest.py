@@ -1,0 +1,144 @@
+"""The one list of backends: every contract runs on each."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelhub.backends.files import LocalWeights
+from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
+from modelhub.backends.sqlite_rows import SqliteRows
+from modelhub.backends.sqlite_search import SqliteSearch
+from modelhub.testing.contracts import RowBackend, SearchBackend, WeightBackend
+
+TABLE = "contract"
+TARGET = "contract"
+
+
+class Memory:
+    """Every store that is opened is the same object: there is nothing else to share."""
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def rows(self) -> RowBackend:
+        store = MemoryRows()
+        store.create_tables([TABLE])
+
+        def raw_set(table: str, key: bytes, value: bytes) -> None:
+            store._tables[table][key] = value
+
+        return RowBackend(
+            open=lambda: store,
+            table=TABLE,
+            raw_get=lambda table, key: store._tables[table].get(key),
+            raw_set=raw_set,
+        )
+
+    def weights(self) -> WeightBackend:
+        store = MemoryWeights()
+
+        def raw_get(path: str) -> bytes | None:
+            file = store._files.get(path)
+            return None if file is None else bytes(file.data)
+
+        def raw_set(path: str, data: bytes) -> None:
+            store.create(path)
+            store._files[path].data[:] = data
+
+        return WeightBackend(open=lambda: store, raw_get=raw_get, raw_set=raw_set)
+
+    def search(self) -> SearchBackend:
+        index = MemorySearch()
+        index.create_target(TARGET)
+
+        def raw_get(target: str, document_id: str) -> tuple[int, dict[str, Any] | None] | None:
+            held = index._targets[target].get(document_id)
+            return None if held is None else (held[0], json.loads(held[1]))
+
+        return SearchBackend(open=lambda: index, target=TARGET, raw_get=raw_get)
+
+
+class Embedded:
+    """A folder on a local disk; each store that is opened has connections of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def rows(self) -> RowBackend:
+        path = self._folder / "rows.sqlite"
+        with closing(SqliteRows(path)) as store:
+            store.create_tables([TABLE])
+
+        def raw_get(table: str, key: bytes) -> bytes | None:
+            rows = query(path, f"SELECT value FROM {table} WHERE key = ?", key)
+            return rows[0][0] if rows else None
+
+        def raw_set(table: str, key: bytes, value: bytes) -> None:
+            query(path, f"INSERT INTO {table} (key, value) VALUES (?, ?)", key, value)
+
+        return RowBackend(
+            open=lambda: SqliteRows(path), table=TABLE, raw_get=raw_get, raw_set=raw_set
+        )
+
+    def weights(self) -> WeightBackend:
+        root = self._folder / "weights"
+
+        def raw_get(path: str) -> bytes | None:
+            return (root / path).read_bytes() if (root / path).exists() else None
+
+        def raw_set(path: str, data: bytes) -> None:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+
+        return WeightBackend(open=lambda: LocalWeights(root), raw_get=raw_get, raw_set=raw_set)
+
+    def search(self) -> SearchBackend:
+        path = self._folder / "search.sqlite"
+        with closing(SqliteSearch(path)) as index:
+            index.create_target(TARGET)
+
+        def raw_get(target: str, document_id: str) -> tuple[int, dict[str, Any] | None] | None:
+            (number,) = query(path, "SELECT number FROM targets WHERE name = ?", target)[0]
+            select = f"SELECT version, body FROM documents_{number} WHERE id = ?"
+            for version, body in query(path, select, document_id):
+                return version, None if body is None else json.loads(body)
+            return None
+
+        return SearchBackend(open=lambda: SqliteSearch(path), target=TARGET, raw_get=raw_get)
+
+
+def query(path: Path, sql: str, *values: object) -> list[Any]:
+    """Run one statement past the stores."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(sql, values).fetchall()
+
+
+BACKENDS: dict[str, Callable[[Path], Memory | Embedded]] = {"memory": Memory, "embedded": Embedded}
+
+
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Memory | Embedded:
+    made: Memory | Embedded = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+def row_backend(backend: Memory | Embedded) -> RowBackend:
+    return backend.rows()
+
+
+@pytest.fixture
+def weight_backend(backend: Memory | Embedded) -> WeightBackend:
+    return backend.weights()
+
+
+@pytest.fixture
+def search_backend(backend: Memory | Embedded) -> SearchBackend:
+    return backend.search()
