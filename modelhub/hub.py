@@ -164,7 +164,7 @@ class Hub:
             push.sources = sources
             push.metadata = apply_facts(told, facts)
             encode(push.metadata)  # One that no row can hold is refused before anything is stored.
-            self._open(create=True)
+            self._open(create=not parsed and expect is None)
             push.bases = tuple(self._number_of(base) for base in parsed)
             return _version(commit(self._ctx, plain, push), push)
 

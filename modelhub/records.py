@@ -186,13 +186,6 @@ class ChunkHint(msgspec.Struct, frozen=True):
     encoding: int = 0
 
 
-class Lookup(msgspec.Struct, frozen=True):
-    """The log row that is to give the row's key its meaning. Believed only when it does."""
-
-    seq: int
-    txid: str
-
-
 class VersionHint(msgspec.Struct, frozen=True):
     """Which log row publishes a version. Believed only when that row agrees."""
 

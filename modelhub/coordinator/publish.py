@@ -10,19 +10,18 @@ from modelhub.content.read import read_blob
 from modelhub.content.tree import SourceFile
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
-from modelhub.coordinator.log import Head, Sealed, entry_at
-from modelhub.coordinator.state import exists, head_number, is_deleted
+from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.state import head_number, is_deleted
 from modelhub.coordinator.storing import PackRefused, Stored, Storing
 from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import Conflict, CorruptData, NotFound, Unavailable
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import (
-    Lookup,
     Metadata,
     MetadataRow,
     Published,
+    VersionHint,
     VersionRecord,
-    decode,
     encode,
     hex_digest,
 )
@@ -161,7 +160,7 @@ class Push:
         pairs = [("content", record.content), *(("base", base) for base in self.bases)]
         if self.request:
             pairs.append(("request", self.request))
-        value = encode(Lookup(head.seq + 1, attempt.txid))
+        value = encode(VersionHint(head.seq + 1, attempt.txid))
         found = {keys.lookup(kind, text, self.name, number): value for kind, text in pairs}
         put_settled(self.ctx, keys.LOOKUP, found)
 
@@ -185,26 +184,16 @@ def known_metadata(rows: RowStore, head: Head, published: Sealed) -> dict[int, M
 
 def find_request(rows: RowStore, head: Head, request: str) -> Sealed | None:
     """The entry of the version that a publish with this request id made, as of ``head``."""
-    if not exists(head.state):
-        return None
-    for key, value in rows.scan(keys.LOOKUP, *keys.lookup_range("request", request, head.name)):
+    for key, _ in rows.scan(keys.LOOKUP, *keys.lookup_range("request", request, head.name)):
         *_, number = keys.parse_lookup(key)
-        seq = decode(value, Lookup, f"the lookup row of request {request}").seq
-        if seq > head.seq:
-            continue
-        sealed = head.recent.get(seq) or entry_at(rows, head.name, seq)
-        if sealed is not None and _made_by(sealed, number, request):
-            return sealed
+        # The row is put before its entry, and two calls with one request may put the same row: so
+        # it says no more than which version to look at.
+        if number < head.state.next:
+            published = versions.publication(rows, head, number)
+            assert isinstance(published.entry.change, Published)
+            if published.entry.change.version.request == request:
+                return published
     return None
-
-
-def _made_by(sealed: Sealed, number: int, request: str) -> bool:
-    change = sealed.entry.change
-    return (
-        isinstance(change, Published)
-        and change.number == number
-        and change.version.request == request
-    )
 
 
 def read_manifest(ctx: Context, published: Sealed) -> Manifest:

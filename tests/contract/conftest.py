@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from modelhub.backends.files import LocalWeights
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.backends.sqlite_rows import SqliteRows
 from modelhub.backends.sqlite_search import SqliteSearch
+from modelhub.errors import ModelhubError
 from modelhub.testing.contracts import RowBackend, SearchBackend, WeightBackend
 
 TABLE = "contract"
@@ -123,7 +127,7 @@ def query(path: Path, sql: str, *values: object) -> list[Any]:
 BACKENDS: dict[str, Callable[[Path], Memory | Embedded]] = {"memory": Memory, "embedded": Embedded}
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
+@pytest.fixture(params=BACKENDS.values(), ids=list(BACKENDS))
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Memory | Embedded:
     made: Memory | Embedded = request.param(tmp_path)
     return made
@@ -142,3 +146,43 @@ def weight_backend(backend: Memory | Embedded) -> WeightBackend:
 @pytest.fixture
 def search_backend(backend: Memory | Embedded) -> SearchBackend:
     return backend.search()
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that every user can get to."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[Callable[[], object]], object]:
+    """Run something in a child as a user without privileges; what it raises is raised here."""
+
+    def run(call: Callable[[], object]) -> object:
+        context = multiprocessing.get_context("fork")
+        here, there = context.Pipe()
+
+        def child() -> None:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            try:
+                there.send(call())
+            except ModelhubError as error:
+                there.send(error)
+
+        process = context.Process(target=child)
+        process.start()
+        there.close()
+        with here:
+            result = here.recv()
+        process.join()
+        if isinstance(result, ModelhubError):
+            raise result
+        return result
+
+    return run

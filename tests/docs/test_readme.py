@@ -60,6 +60,7 @@ def test_every_block_runs_in_order_and_prints_what_the_readme_says(tmp_path: Pat
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(tmp_path / "home"),
+        "MODELHUB_HOME": str(tmp_path / "work/hub"),
         "MODELHUB_USER": "li",
     }
     (tmp_path / "work").mkdir()
@@ -69,14 +70,15 @@ def test_every_block_runs_in_order_and_prints_what_the_readme_says(tmp_path: Pat
             cwd=tmp_path / "work",
             env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
         where = f"README.md, line {block.line}"
-        assert done.returncode == 0, f"{where}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{where}: {done.stdout}"
         if block.printed is not None:
-            assert stable(done.stdout + done.stderr) == stable(block.printed), where
+            assert stable(done.stdout) == stable(block.printed), where
 
 
 def test_the_table_of_exit_codes_is_the_programs_own() -> None:

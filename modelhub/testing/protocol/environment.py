@@ -147,7 +147,9 @@ class CollectorScript:
         return [call for pack in stores.packs for call in self._begin(me, pack)]
 
     def _begin(self, me: Collector, pack: Pack) -> list[Call]:
-        me = replace(me, at="scan_intents", pack=pack.name, token=pack.token, attempt=self._attempts)
+        me = replace(
+            me, at="scan_intents", pack=pack.name, token=pack.token, attempt=self._attempts
+        )
         if pack.state == "live":
             condemned = replace(me, token=pack.token + 1)
             write = ChangePack(pack.name, pack.token, "condemned")

@@ -67,7 +67,9 @@ class Result(msgspec.Struct, Generic[S], frozen=True):
         if not self.violations:
             return seen
         lines = [f"{number:3}. {step}" for number, step in enumerate(self.trace, 1)]
-        return "\n".join([f"{seen}; VIOLATED", *lines, *(f"  => {what}" for what in self.violations)])
+        return "\n".join(
+            [f"{seen}; VIOLATED", *lines, *(f"  => {what}" for what in self.violations)]
+        )
 
 
 def explore(model: Model[S], *, max_states: int = 0, max_depth: int = 0) -> Result[S]:

@@ -93,7 +93,13 @@ class Protocol:
         """Some versions of which search knows, and nobody under way."""
         count = self.configuration.versions
         log = tuple(
-            Entry(f"old.{number}", "publish", f"old.{number - 1}" if number > 1 else "", number, number - 1)
+            Entry(
+                f"old.{number}",
+                "publish",
+                f"old.{number - 1}" if number > 1 else "",
+                number,
+                number - 1,
+            )
             for number in range(1, count + 1)
         )
         packs = tuple(Pack(name, "live", 1, "whole") for name in self.configuration.old_packs)
@@ -163,7 +169,9 @@ class Protocol:
         flight = _pending(tuple(sorted({*state.flight, *late})), state.stores)
         after = replace(state, flight=flight, faults=faults)
         answers = [("late", after, then) for then in call.unsure]
-        return answers + [("fails_before", replace(state, faults=faults), then) for then in call.failed]
+        return answers + [
+            ("fails_before", replace(state, faults=faults), then) for then in call.failed
+        ]
 
     def violations(self, state: State) -> list[str]:
         """What "What always holds" says of every state."""

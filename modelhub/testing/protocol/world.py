@@ -112,7 +112,9 @@ class RemoveRows(Write, frozen=True, order=True, gc=False, cache_hash=True):
     pins: bool
 
     def apply(self, stores: Stores) -> Stores:
-        rows = [row for row in stores.intents if row.txid != self.txid or bool(row.pack) != self.pins]
+        rows = [
+            row for row in stores.intents if row.txid != self.txid or bool(row.pack) != self.pins
+        ]
         return replace(stores, intents=tuple(rows))
 
 
