@@ -192,7 +192,8 @@ class Hub:
         """Hide a version behind a tombstone, until ``undelete`` brings it back.
 
         Its number stays taken. A branch whose head it was moves to its nearest live ancestor.
-        Deleting what is deleted does nothing. With ``dry_run`` nothing is changed, and the version is returned as it is.
+        Deleting what is deleted does nothing. With ``dry_run`` nothing is changed, and the version
+        is returned as it is.
 
         Raises:
             NotFound: the version is not there.

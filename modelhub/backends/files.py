@@ -89,7 +89,8 @@ class LocalWeights:
     def move(self, source: str, target: str) -> None:
         """Rename a file by a link, which cannot overwrite, and an unlink.
 
-        A crash between the two leaves one file with both names; the same move then finishes it.
+        A crash between the two leaves one file with both names; the same move then finishes it. Of
+        two that move one file to different places both may succeed.
         """
         old, new = self._full(source), self._full(target)
         if self.size(source) is None:

@@ -33,6 +33,7 @@ from modelhub.backends.filesystem import (
 from modelhub.errors import CorruptData, ModelhubError, NotFound, OutcomeUnknown, Unavailable
 
 BUSY_TIMEOUT_S = 60.0
+_TURN_MS = 10
 LOG_BYTES = 64 * 1024 * 1024
 """What the log may keep of the disk once a large write is over."""
 
@@ -69,7 +70,7 @@ class Database:
         refuse_network_file_system(self.path)
         make_folder(self.path.parent)
         with self._connection("rwc") as connection:
-            _use_write_ahead_log(connection)
+            _when_free(connection, "PRAGMA journal_mode = WAL")
         try:
             sync_folder(self.path.parent)
         except OSError as exc:
@@ -92,7 +93,7 @@ class Database:
             OutcomeUnknown: the commit itself failed.
         """
         with self._connection("rw") as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            _when_free(connection, "BEGIN IMMEDIATE")
             yield connection
             try:
                 connection.execute("COMMIT")
@@ -252,18 +253,23 @@ def _code(exc: sqlite3.Error) -> int:
     return extended & 0xFF
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    # SQLite does not wait for others who are just doing the same.
+def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+    """Run a statement that needs the file for itself, asking every few milliseconds.
+
+    SQLite's own waiting grows to a tenth of a second between two tries, in which a crowd of writers
+    leaves the slowest waiting for seconds; for some statements it does not wait at all.
+    """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
+    connection.execute(f"PRAGMA busy_timeout = {_TURN_MS}")
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(statement)
+            break
         except sqlite3.OperationalError as exc:
             if _code(exc) not in _BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(0.01)
-        else:
-            return
+        time.sleep(0.001)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 _registry = threading.Lock()

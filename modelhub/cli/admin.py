@@ -30,7 +30,7 @@ def sweep(door: Door) -> None:
 
     Safe at any time and from several places at once.
     """
-    with door.hub() as hub, progress("models") as advance:
+    with door.hub() as hub, progress(in_bytes=False) as advance:
         swept = hub.sweep(progress=advance)
     door.answer(swept, text.sweep)
 
@@ -42,7 +42,7 @@ def fsck(door: Door, no_data: bool) -> None:
 
     Exits 1 where something is wrong.
     """
-    with door.hub() as hub, progress("models") as advance:
+    with door.hub() as hub, progress(in_bytes=False) as advance:
         health = hub.fsck(data=not no_data, progress=advance)
     door.judge(health)
 

@@ -13,7 +13,7 @@ import click
 
 from modelhub.cli.admin import admin
 from modelhub.cli.door import example_text, settings
-from modelhub.cli.exits import INTERRUPTED, Bug, exit_code
+from modelhub.cli.exits import EXIT_CODES, INTERRUPTED, Bug, exit_code
 from modelhub.cli.output import complain, note
 from modelhub.cli.reading import diff, log, ls, pull, search, show, verify
 from modelhub.cli.writing import delete, edit, push, undelete
@@ -34,7 +34,7 @@ class App(click.Group):
             status = super().main(args, *rest, **kwargs | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as help_page:
             note(help_page.format_message())
-            status = exit_code(InvalidInput(""))
+            status = EXIT_CODES[InvalidInput]
         except click.Abort:
             note("modelhub: interrupted")
             status = INTERRUPTED

@@ -48,4 +48,6 @@ EXIT_CODES: Mapping[type[ModelhubError], int] = {
 
 def exit_code(error: ModelhubError) -> int:
     """The code of the error's class, or of the nearest class above it that has one."""
-    return next((EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES), 70)
+    return next(
+        (EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES), EXIT_CODES[Bug]
+    )

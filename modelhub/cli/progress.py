@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from modelhub.cli.output import size
 
@@ -16,30 +15,32 @@ _INTERVAL_S = 0.1
 
 
 @contextmanager
-def progress(unit: Literal["bytes", "models"] = "bytes") -> Iterator[Advance]:
+def progress(*, in_bytes: bool = True) -> Iterator[Advance]:
     """A function for Hub's ``progress`` that draws a bar a phase, if anybody watches.
 
-    A bar shows the rate and the time left, and moves ten times a second at most. Whatever ends the
-    block, Ctrl-C included, the bars are wiped and the cursor is back.
+    Without ``in_bytes`` the numbers are counts. A bar shows the rate and the time left, and moves
+    ten times a second at most. Whatever ends the block, Ctrl-C included, the bars are wiped and the
+    cursor is back.
     """
     if not sys.stderr.isatty():
         yield lambda _phase, _done, _total: None
         return
     from rich import progress as rich
     from rich.console import Console
+    from rich.table import Column
     from rich.text import Text
 
     class Pace(rich.ProgressColumn):
         def render(self, task: rich.Task) -> Text:
-            count = size if unit == "bytes" else "{:.0f}".format
-            done = count(task.completed) + (f" of {count(task.total)}" if task.total else "")
+            count = size if in_bytes else "{:,.0f}".format
+            total = f" of {count(task.total)}" if task.total else ""
             rate = f"  {count(task.speed)}/s" if task.speed else ""
-            return Text(done + rate if unit == "bytes" else f"{done} {unit}{rate}")
+            return Text(f"{count(task.completed)}{total}{rate}")
 
     bars = rich.Progress(
         rich.TextColumn("{task.description}", markup=False),
-        rich.BarColumn(),
-        Pace(),
+        rich.BarColumn(bar_width=20),
+        Pace(table_column=Column(no_wrap=True)),
         rich.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -10,6 +10,7 @@ from modelhub.cli import text
 from modelhub.cli.door import Door, verb
 from modelhub.cli.output import note
 from modelhub.cli.progress import progress
+from modelhub.errors import InvalidInput
 
 
 @verb("pull nlp.sentiment ./copy", "pull nlp.sentiment@3 ./copy --include '*.json'")
@@ -25,6 +26,8 @@ def pull(
     Without DEST the files come from a verified, read-only copy in the cache. A pull that was
     interrupted goes on where it stopped.
     """
+    if dest == "":
+        raise InvalidInput("the destination is empty", remedy="Name a folder, or leave it out.")
     with door.hub() as hub, progress() as advance:
         if dest is None:
             path = hub.snapshot(revision, include=include, progress=advance)
@@ -62,7 +65,7 @@ def log(door: Door, name: str, limit: int | None) -> None:
         door.answer(hub.log(name, limit=limit), text.log)
 
 
-@verb("search sentiment chinese", "search 情感 --all-versions")
+@verb("search sentiment chinese", "search sentiment --all-versions")
 @click.argument("words", nargs=-1, required=True)
 @click.option("--limit", metavar="N", default=20, type=click.IntRange(min=1), help="At most N.")
 @click.option("--offset", metavar="N", default=0, type=click.IntRange(min=0), help="Skip N.")

@@ -57,12 +57,12 @@ def _metadata(metadata: Metadata) -> Iterator[tuple[str, str]]:
     yield "bases", ", ".join(metadata.bases)
     for field in ("params", "metrics", "extra"):
         for key, value in getattr(metadata, field).items():
-            yield f"{field}.{key}", str(value)
+            yield f"{field}.{key}", _value(value)
 
 
 def files(listing: Listing[FileInfo]) -> str:
     """A version's files, with modes as ``ls`` writes them in octal."""
-    heads = ("mode", "size", "digest", "path")
+    heads = ("MODE", "SIZE", "DIGEST", "PATH")
     return table(
         heads,
         (
@@ -75,7 +75,7 @@ def files(listing: Listing[FileInfo]) -> str:
 def models(listing: Listing[ModelSummary]) -> str:
     """Models with their head, one a row."""
     return table(
-        ("name", "head", "versions", "size", "updated", "title"),
+        ("NAME", "HEAD", "VERSIONS", "SIZE", "UPDATED", "TITLE"),
         (
             (
                 model.name,
@@ -93,7 +93,7 @@ def models(listing: Listing[ModelSummary]) -> str:
 def log(listing: Listing[LogEntry]) -> str:
     """A model's history, newest first."""
     return table(
-        ("version", "change", "time", "actor", "digest", "message"),
+        ("VERSION", "CHANGE", "TIME", "ACTOR", "DIGEST", "MESSAGE"),
         (
             (
                 str(entry.number or ""),
@@ -111,7 +111,7 @@ def log(listing: Listing[LogEntry]) -> str:
 def search(result: SearchResult) -> str:
     """The hits of one page, best first."""
     return table(
-        ("version", "created", "title", "description"),
+        ("VERSION", "CREATED", "TITLE", "DESCRIPTION"),
         (
             (f"{hit.name}@{hit.number}", time(hit.created), hit.title, hit.description)
             for hit in result.hits
@@ -127,20 +127,23 @@ def diff(result: Diff) -> str:
             (change.path, change.status, _size(change.old_bytes), _size(change.new_bytes))
             for change in result.files
         )
-        parts.append(table(("file", "status", result.a, result.b), rows))
+        parts.append(table(("FILE", "STATUS", result.a, result.b), rows))
     if result.metadata:
         fields = (
             (change.field, _value(change.old), _value(change.new)) for change in result.metadata
         )
-        parts.append(table(("field", result.a, result.b), fields))
+        parts.append(table(("FIELD", result.a, result.b), fields))
     return "\n\n".join(parts) or f"{result.a} and {result.b} do not differ"
 
 
 def health(result: Health) -> str:
     """What is wrong and what to do about it, then what was looked at."""
     looked = ", ".join(f"{count:,} {what}" for what, count in result.checked.items())
-    heads = ("severity", "kind", "subject", "cause", "repair")
-    rows = (tuple(getattr(finding, head) for head in heads) for finding in result.findings)
+    rows = (
+        (finding.severity, finding.kind, finding.subject, finding.cause, finding.repair)
+        for finding in result.findings
+    )
+    heads = ("SEVERITY", "KIND", "SUBJECT", "CAUSE", "REPAIR")
     found = f"{table(heads, rows)}\n\n" if result.findings else ""
     return f"{found}findings: {len(result.findings)}; checked: {looked}"
 
@@ -158,15 +161,24 @@ def status(result: Status) -> str:
         ("models", f"{result.models:,}"),
         ("intents", f"{result.intents:,}"),
     ]
-    for store, words in result.stores.items():
-        facts += [(f"{store}.{word}", _value(value)) for word, value in words.items()]
-    return _facts(facts)
+    return _facts([*facts, *_words("", result.stores)])
+
+
+def _words(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Nested mappings as dotted names, sizes in units."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _words(f"{name}.{key}" if name else key, inner)
+    elif isinstance(value, int) and name.endswith("bytes"):
+        yield name, size(value)
+    else:
+        yield name, _value(value)
 
 
 def _facts(pairs: Iterable[tuple[str, str]]) -> str:
     return columns(
         [
-            ("" if index else name, clean(line))
+            ("" if index else clean(name), clean(line))
             for name, value in pairs
             for index, line in enumerate(value.splitlines())
         ]
@@ -182,4 +194,6 @@ def _value(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return time(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

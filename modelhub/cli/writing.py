@@ -34,9 +34,7 @@ message = click.option("-m", "--message", metavar="TEXT", default="", help="Why,
 )
 @click.option("--branch", metavar="NAME", default="main", help="Publish here  [default: main]")
 @click.option("--expect", metavar="REV", help="Only if the branch's head is this.")
-@click.option(
-    "--request-id", "request", metavar="ID", help="Repeating an ID makes no second version."
-)
+@click.option("--request-id", metavar="ID", help="Repeating an ID makes no second version.")
 @click.option(
     "--exclude", metavar="PATTERN", multiple=True, help="As in .modelhubignore; repeatable."
 )
@@ -64,8 +62,14 @@ def edit(door: Door, revision: str, message: str, unset: tuple[str, ...], **opti
 
     Texts, datasets and labels are replaced, KEY=VALUE pairs merged.
     """
+    facts = cleared(given(options), unset)
+    if not facts:
+        raise InvalidInput(
+            f"nothing is to be changed in {shown(revision)}",
+            remedy="Say what, as in --title TEXT; see `modelhub edit --help`.",
+        )
     with door.hub() as hub:
-        version = hub.edit(revision, message=message, **cleared(given(options), unset))
+        version = hub.edit(revision, message=message, **facts)
     door.answer(version, text.revision)
 
 

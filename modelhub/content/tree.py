@@ -11,10 +11,9 @@ from io import FileIO
 from pathlib import Path
 
 import msgspec
-from pathspec import GitIgnoreSpec
-from pathspec.patterns.gitignore import GitIgnorePatternError
 
 from modelhub import names
+from modelhub.content.ignore import IgnoreRules
 from modelhub.errors import (
     Conflict,
     Forbidden,
@@ -63,9 +62,9 @@ def survey(
     shown_root = names.shown(str(root))
     status = _status(root, shown_root, follow_symlinks=follow_symlinks)
     if stat.S_ISDIR(status.st_mode):
-        spec = _spec([*_ignore_lines(root), *exclude])
-        files = list(_walk(root, status, spec, follow_symlinks=follow_symlinks))
-    elif _spec(exclude).match_file(root.name):
+        rules = IgnoreRules([*_ignore_lines(root), *exclude])
+        files = list(_walk(root, status, rules, follow_symlinks=follow_symlinks))
+    elif IgnoreRules(exclude).ignores(root.name, is_folder=False):
         files = []
     else:
         files = [_source(root.name, root, status)]
@@ -114,25 +113,27 @@ def changed_while_read(source: SourceFile) -> Conflict:
 
 
 def _walk(
-    root: Path, status: os.stat_result, spec: GitIgnoreSpec, *, follow_symlinks: bool
+    root: Path, status: os.stat_result, rules: IgnoreRules, *, follow_symlinks: bool
 ) -> Iterator[SourceFile]:
     pending = [(root, "", frozenset({_identity(status)}))]
     while pending:
         folder, prefix, above = pending.pop()
         for name, is_link in _listed(folder, prefix):
             location, path = folder / name, prefix + name
-            if is_link and spec.match_file(path):
+            if is_link and rules.ignores(path, is_folder=False):
                 continue  # before it is refused, or followed into nowhere
             status = _status(location, names.shown(path), follow_symlinks=follow_symlinks)
-            if not stat.S_ISDIR(status.st_mode):
-                if not spec.match_file(path):
-                    yield _source(path, location, status)
-            elif not spec.match_file(path + "/"):
-                if _identity(status) in above:
-                    raise InvalidInput(
-                        f"{names.shown(path)} leads back to a folder that it lies in",
-                        remedy="Remove the link or exclude it.",
-                    )
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if rules.ignores(path, is_folder=is_folder):
+                continue
+            if not is_folder:
+                yield _source(path, location, status)
+            elif _identity(status) in above:
+                raise InvalidInput(
+                    f"{names.shown(path)} leads back to a folder that it lies in",
+                    remedy="Remove the link or exclude it.",
+                )
+            else:
                 pending.append((location, path + "/", above | {_identity(status)}))
 
 
@@ -206,21 +207,11 @@ def _ignore_lines(root: Path) -> list[str]:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInput(f"{IGNORE_FILE} is not a file", remedy="Make it a text file.")
         try:
-            return location.read_text("utf-8").splitlines()
+            return location.read_text("utf-8-sig").splitlines()
         except UnicodeDecodeError as exc:
             raise InvalidInput(
                 f"{IGNORE_FILE} is not UTF-8 text: {exc}", remedy="Save it as UTF-8."
             ) from exc
-
-
-def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except GitIgnorePatternError as exc:
-        raise InvalidInput(
-            f"the exclude patterns cannot be read: {exc}",
-            remedy=f"Write {IGNORE_FILE} and exclude patterns as in .gitignore.",
-        ) from exc
 
 
 @contextmanager

@@ -149,7 +149,7 @@ class Storing:
 
     def put_hints(self) -> None:
         """Put the hints of the chunks in closed packs: the last pack's come after the commit."""
-        hints = {keys.chunk(ref.digest): _hint(ref) for ref in self._unhinted}
+        hints = {keys.chunk(ref.digest): chunk_hint(ref) for ref in self._unhinted}
         pairs = list(hints.items())
         for start in range(0, len(pairs), _HINT_BATCH):
             batch = dict(pairs[start : start + _HINT_BATCH])
@@ -270,7 +270,8 @@ def _registered(ctx: Context, key: bytes, value: bytes) -> bool:
     raise Unavailable(f"pack {key.decode()} could not be registered", remedy="Try the push again.")
 
 
-def _hint(ref: ChunkRef) -> bytes:
+def chunk_hint(ref: ChunkRef) -> bytes:
+    """The bytes of the row that says where a chunk lies."""
     return encode(ChunkHint(ref.pack, ref.offset, ref.stored, ref.length, ref.encoding))
 
 

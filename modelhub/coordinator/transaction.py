@@ -209,7 +209,7 @@ def commit(ctx: Context, name: str, plan: Plan) -> Head:
             _withdraw(before, attempt)
             return head
         _withdraw(before)
-        sealed = append(ctx, name, _entry(ctx, head, attempt, plan, change))
+        sealed = append(ctx, name, next_entry(ctx, head, attempt, plan, change))
         if sealed is not None:
             committed = Committed(head.after(sealed), sealed)
             _finish(ctx, plan, attempt, committed)
@@ -228,7 +228,8 @@ def _withdraw(*attempts: Attempt | None) -> None:
             attempt.withdraw()
 
 
-def _entry(ctx: Context, head: Head, attempt: Attempt, plan: Plan, change: Change) -> Entry:
+def next_entry(ctx: Context, head: Head, attempt: Attempt, plan: Plan, change: Change) -> Entry:
+    """The entry that puts ``change`` on top of ``head``."""
     seq = head.seq + 1
     return Entry(
         seq=seq,

@@ -26,6 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MODELHUB_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("MODELHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MODELHUB_USER", "li")
+    for name in ("COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR", "MODELHUB_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "hub"
 
 
@@ -68,7 +70,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
+            env={"TERM": "xterm", "COLUMNS": "80", **os.environ},
         )
         os.close(slave)
 
@@ -91,11 +93,17 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal() -> Callable[..., Terminal]:
+def terminal() -> Iterator[Callable[..., Terminal]]:
     """Python on a terminal: ``modelhub`` with some arguments, or a program."""
+
+    started: list[Terminal] = []
 
     def start(*args: str | os.PathLike[str], module: bool = True) -> Terminal:
         given = [os.fspath(arg) for arg in args]
-        return Terminal(sys.executable, *(["-m", "modelhub"] if module else []), *given)
+        started.append(Terminal(sys.executable, *(["-m", "modelhub"] if module else []), *given))
+        return started[-1]
 
-    return start
+    yield start
+    for terminal in started:
+        terminal.process.kill()
+        terminal.process.wait()

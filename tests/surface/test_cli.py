@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +231,9 @@ def test_log_is_a_list_with_the_newest_change_first(run: Run, two: Path, hub: mo
         (1, "first", "publish"),
     ]
     assert {entry["actor"] for entry in log} == {"li"}
-    assert all(datetime.fromisoformat(entry["created"]).utcoffset() for entry in log)
+    assert all(
+        datetime.fromisoformat(entry["created"]).utcoffset() == timedelta(0) for entry in log
+    )
     assert [row[0] for row in rows(as_text(run("log", "nlp.x", "--limit", "1")))] == [
         "VERSION",
         "2",
@@ -316,13 +318,13 @@ def test_delete_without_anybody_to_ask_is_refused_by_naming_the_flag(
     assert not hub.show("nlp.x@2").deleted
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1), ("\x03", 130)])
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("\x04", 130)])
 def test_delete_on_a_terminal_asks_first(
     answer: str, code: int, two: Path, hub: modelhub.Hub, terminal: Callable[..., Any]
 ) -> None:
     started = terminal("delete", "nlp.x@main")
     assert "Delete nlp.x@2 (3 files, 2.0 MiB)?" in started.read_until("[y/N]: ")
-    started.type(f"{answer}\n" if answer != "\x03" else answer)
+    started.type(answer)
     printed, status = started.end()
     assert status == code
     assert hub.show("nlp.x").number == (1 if code == 0 else 2)
@@ -355,11 +357,11 @@ def test_verify_and_fsck_of_a_sound_hub_find_nothing(
 def test_verify_and_fsck_of_a_damaged_hub_say_what_and_end_with_one(
     run: Run, two: Path, home: Path
 ) -> None:
-    for pack in home.rglob("packs/*/*/*"):
-        damaged = bytearray(pack.read_bytes())
-        damaged[1000] ^= 1
-        pack.chmod(0o644)
-        pack.write_bytes(damaged)
+    pack = max(home.rglob("packs/*/*/*"), key=lambda path: path.stat().st_size)
+    damaged = bytearray(pack.read_bytes())
+    damaged[1000] ^= 1
+    pack.chmod(0o644)
+    pack.write_bytes(damaged)
     for args in (["verify", "nlp.x"], ["admin", "fsck"]):
         result = run(*args, "--format", "json")
         assert result.exit_code == 1
@@ -403,10 +405,10 @@ def test_the_hub_is_the_flags_before_or_after_the_verb_before_the_environments(
     assert [row[0] for row in rows(as_text(run("ls")))] == ["NAME", "nlp.x"]
 
 
-def test_the_module_is_the_command_and_its_output_is_utf_8_in_any_locale(
+def test_the_module_is_the_command_and_its_output_is_utf_8_whatever_stdout_prefers(
     two: Path, hub: modelhub.Hub
 ) -> None:
-    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1:strict"}
 
     def module(*args: str) -> bytes:
         command = [sys.executable, "-m", "modelhub", *args]

@@ -183,19 +183,18 @@ def test_a_full_disk_behind_stdout_is_told_and_does_not_look_like_success(
 
 
 def test_a_terminal_is_left_clean_by_ctrl_c(tmp_path: Path, terminal: Callable[..., Any]) -> None:
-    """The hub waits for the signal, so that the moment is always the same."""
-    (tmp_path / "waiting.py").write_text(
-        "import contextlib, importlib, signal\n"
+    (tmp_path / "endless.py").write_text(
+        "import contextlib, importlib\n"
         "from modelhub.cli import main\n"
-        "class Waiting:\n"
+        "class Endless:\n"
         "    def push(self, name, path, *, progress, **options):\n"
-        "        progress('push', 3 * 2**20, 10 * 2**20)\n"
-        "        signal.pause()\n"
-        "connect = lambda url: contextlib.nullcontext(Waiting())\n"
+        "        while True:\n"
+        "            progress('push', 3 * 2**20, 10 * 2**20)\n"
+        "connect = lambda url: contextlib.nullcontext(Endless())\n"
         "importlib.import_module('modelhub.connect').connect = connect\n"
         "main()\n"
     )
-    started = terminal(tmp_path / "waiting.py", "push", "nlp.x", tmp_path, module=False)
+    started = terminal(tmp_path / "endless.py", "push", "nlp.x", tmp_path, module=False)
     assert "3.0 MiB of 10.0 MiB" in started.read_until("10.0 MiB")
     os.kill(started.process.pid, signal.SIGINT)
     printed, code = started.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -85,8 +86,18 @@ def test_a_table_on_a_terminal_fits_it_and_takes_brackets_as_they_are(
     printed, code = terminal("ls").end()
     assert code == 0
     assert "[bold]a" in printed
-    assert "PiB" not in printed
-    assert len(printed.splitlines()) > 5
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    assert max(map(len, plain.splitlines())) == 80
+    assert " ".join(plain.split()).count("more") == 10
+
+
+def test_a_terminal_too_narrow_for_a_table_still_gets_every_value(
+    run: Run, model: Path, terminal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert run("push", "nlp.x", model, "-m", "a long message").exit_code == 0
+    printed, _ = terminal("log", "nlp.x").end()
+    assert printed.replace("\r", "") == run("log", "nlp.x").stdout
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class WeightBackend:
     raw_set: Callable[[str, bytes], None]
 
 
-def write(store: WeightStore, path: str, *pieces: bytes) -> int:
+def write(store: WeightStore, path: str, *pieces: bytes | memoryview) -> int:
     """Write a whole file; its length as ``commit`` says it."""
     writer = store.create(path)
     for piece in pieces:

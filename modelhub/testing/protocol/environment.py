@@ -37,8 +37,9 @@ class SweeperScript:
 
     name = "sweeper"
 
-    def __init__(self, mutation: Mutation | None) -> None:
+    def __init__(self, mutation: Mutation | None, *, whole: bool = False) -> None:
         self._mutation = mutation
+        self._whole = whole
 
     def start(self) -> Sweeper:
         """Before a scan."""
@@ -60,34 +61,35 @@ class SweeperScript:
 
     def scan_intents(self, _me: Sweeper, stores: Stores) -> list[Call]:
         seen = sorted({(row.txid, row.base) for row in stores.intents})
+        if self._whole:
+            return [call for txid, base in seen for call in self.sweep(txid, base, stores)]
         return [self._call(txid, Sweeper("read_head", txid, base)) for txid, base in seen]
 
+    def sweep(self, txid: str, base: int, stores: Stores) -> list[Call]:
+        """All that is done for one attempt, in a single moment."""
+        first = self._fence(base, stores) or self._stale(base, len(stores.log), stores)
+        intent, pins = RemoveRows(txid, pins=False), RemoveRows(txid, pins=True)
+        ways = [(*first, pins, intent)]
+        if _may_leave_pins(txid, stores):
+            ways.append((*first, intent))
+        return [Call(txid, (self.start(),), (), way, action="sweep") for way in ways]
+
     def read_head(self, me: Sweeper, stores: Stores) -> list[Call]:
-        head = len(stores.log)
-        if head == me.base and self._mutation is not Mutation.NO_FENCE:
+        if self._fence(me.base, stores):
             return [self._call(me.txid, replace(me, at="put_fence"))]
-        me = replace(me, head=head)
-        if documents(stores, me.base, head, versioned=True):
+        me = replace(me, head=len(stores.log))
+        if self._stale(me.base, me.head, stores):
             return [self._call(me.txid, replace(me, at="write_search"))]
         return [self._call(me.txid, *self._removing(me, stores))]
 
     def put_fence(self, me: Sweeper, stores: Stores) -> list[Call]:
-        previous = stores.log[me.base - 1].txid if me.base else ""
-        fence = PutLog(me.base + 1, Entry(FENCE, FENCE, previous))
         again = replace(me, at="read_head")
-        return [replace(self._call(me.txid, again, writes=(fence,)), refused=again)]
+        fence = self._fence(me.base, stores)
+        return [replace(self._call(me.txid, again, writes=fence), refused=again)]
 
     def write_search(self, me: Sweeper, stores: Stores) -> list[Call]:
-        versioned = self._mutation is not Mutation.NO_EXTERNAL_VERSION
-        stale = documents(stores, me.base, me.head, versioned=versioned)
+        stale = self._stale(me.base, me.head, stores)
         return [self._call(me.txid, *self._removing(me, stores), writes=stale)]
-
-    def _removing(self, me: Sweeper, stores: Stores) -> tuple[Sweeper, ...]:
-        """Pins first; but those of an attempt that did not land may stay, to be swept much later."""
-        pins = replace(me, at="remove_pins")
-        if any(entry.txid == me.txid for entry in stores.log):
-            return (pins,)
-        return pins, replace(me, at="remove_intent")
 
     def remove_pins(self, me: Sweeper, _stores: Stores) -> list[Call]:
         then = replace(me, at="remove_intent")
@@ -96,8 +98,31 @@ class SweeperScript:
     def remove_intent(self, me: Sweeper, _stores: Stores) -> list[Call]:
         return [self._call(me.txid, self.start(), writes=(RemoveRows(me.txid, pins=False),))]
 
+    def _removing(self, me: Sweeper, stores: Stores) -> tuple[Sweeper, ...]:
+        """Pins first; but those of an attempt that did not land may stay, to be swept much later."""
+        pins = replace(me, at="remove_pins")
+        if _may_leave_pins(me.txid, stores):
+            return pins, replace(me, at="remove_intent")
+        return (pins,)
+
+    def _fence(self, base: int, stores: Stores) -> tuple[Write, ...]:
+        if len(stores.log) > base or self._mutation is Mutation.NO_FENCE:
+            return ()
+        previous = stores.log[base - 1].txid if base else ""
+        return (PutLog(base + 1, Entry(FENCE, FENCE, previous)),)
+
+    def _stale(self, base: int, head: int, stores: Stores) -> tuple[Write, ...]:
+        versioned = self._mutation is not Mutation.NO_EXTERNAL_VERSION
+        return documents(stores, base, head, versioned=versioned)
+
     def _call(self, subject: str, *then: Sweeper, writes: tuple[Write, ...] = ()) -> Call:
         return Call(subject, then, (self.start(),), writes)
+
+
+def _may_leave_pins(txid: str, stores: Stores) -> bool:
+    pinned = any(row.pack for row in stores.intents if row.txid == txid)
+    announced = any(not row.pack for row in stores.intents if row.txid == txid)
+    return pinned and announced and all(entry.txid != txid for entry in stores.log)
 
 
 class Collector(Actor, frozen=True, gc=False, cache_hash=True):

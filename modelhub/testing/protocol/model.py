@@ -56,6 +56,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     tasks: tuple[Task, ...]
     versions: int = 1
     sweeper: bool = True
+    whole_sweeps: bool = False
     collector: int = 0
     stranger: bool = False
     old_packs: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ class Protocol:
         ]
         attempts = max(task.attempts for task in configuration.tasks)
         self._clients = clients
-        self._sweeper = SweeperScript(mutation)
+        self._sweeper = SweeperScript(mutation, whole=configuration.whole_sweeps)
         self._scripts: list[Script] = [*clients]
         if configuration.stranger:
             self._scripts.append(StrangerScript())
@@ -190,14 +191,9 @@ class Protocol:
             return []
         stores = state.stores
         while stores.intents:
-            me = self._sweeper.start()
-            while True:
-                call = self._sweeper.calls(me, stores)[0]
-                for write in call.writes:
-                    stores = write.apply(stores) or stores
-                me = call.then[0]
-                if me == self._sweeper.start():
-                    break
+            row = stores.intents[0]
+            for write in self._sweeper.sweep(row.txid, row.base, stores)[0].writes:
+                stores = write.apply(stores) or stores
         known = facts(stores.log)
         if stores.documents != known.stale_since:
             return [f"after a sweep search shows {stores.documents}, the log {known.stale_since}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ Safetensors = Callable[..., bytes]
 
 
 @pytest.fixture
-def pieces_of(tmp_path: Path) -> Iterator[Pieces]:
+def pieces_of(tmp_path: Path) -> Pieces:
     """Writes bytes to a file and cuts it: the cutter's id and the pieces."""
 
     def cut_bytes(data: bytes, name: str = "model.bin") -> tuple[str, list[bytes]]:
@@ -27,7 +27,7 @@ def pieces_of(tmp_path: Path) -> Iterator[Pieces]:
             cutter, pieces = cut(file, source)
             return cutter, list(pieces)
 
-    yield cut_bytes
+    return cut_bytes
 
 
 @pytest.fixture

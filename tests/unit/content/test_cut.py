@@ -58,8 +58,11 @@ def test_the_cutters_never_change(pieces_of: Pieces, safetensors_bytes: Safetens
     # These figures are part of the stored format: other pieces would need another cutter's id.
     cutter, pieces = pieces_of(noise(8 * MIB))
     assert cutter == "fastcdc/512K-512K-2M/1"
-    assert lengths(pieces) == []
-    tensors = [("a", noise(9 * MIB)), ("b", noise(40 * KIB)), ("c", noise(40 * KIB)), ("d", noise(64 * KIB))]  # fmt: skip
+    assert lengths(pieces) == [
+        1209596, 888635, 845371, 886219, 617910, 1013271, 559925, 717719, 545117, 656760, 448085
+    ]  # fmt: skip
+    sizes = {"a": 9 * MIB, "b": 40 * KIB, "c": 40 * KIB, "d": 64 * KIB}
+    tensors = [(name, noise(size)) for name, size in sizes.items()]
     cutter, pieces = pieces_of(safetensors_bytes(tensors), "a.safetensors")
     assert cutter == "tensor/4M-64K-512K/1"
     assert lengths(pieces)[1:] == [4 * MIB, 4 * MIB, MIB, 80 * KIB, 64 * KIB]
@@ -130,9 +133,8 @@ def test_ten_thousand_tiny_tensors_make_few_pieces(
 
 
 @pytest.mark.parametrize(
-    "header",
-    [b"{}", b"nonsense", json.dumps({"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()],
-)  # fmt: skip
+    "header", [b"{}", b"nonsense", b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}']
+)
 def test_an_odd_safetensors_file_is_cut_as_opaque(pieces_of: Pieces, header: bytes) -> None:
     data = len(header).to_bytes(8, "little") + header + noise(3 * MIB)
     cutter, pieces = pieces_of(data, "a.safetensors")

@@ -3,8 +3,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from modelhub.content.tree import SourceFile, open_unchanged, survey
 from modelhub.errors import Conflict, Forbidden, InvalidInput, NotFound
 
 NOBODY = 65534
+
+Change = Callable[[Path], None]
 
 
 def write(root: Path, *paths: str) -> None:
@@ -78,13 +81,17 @@ def test_a_thousand_folders_deep_is_refused_by_its_name_and_not_by_the_stack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for _ in range(1500):
+    for _ in range(1100):
         Path("d").mkdir()
         os.chdir("d")
     Path("file").write_bytes(b"x")
     os.chdir(tmp_path)
-    with pytest.raises(InvalidInput, match="not a file path that a version can hold"):
-        survey(tmp_path)
+    try:
+        with pytest.raises(InvalidInput, match="not a file path that a version can hold"):
+            survey(tmp_path)
+    finally:
+        # pytest removes old folders in a later run, and would run out of stack here.
+        subprocess.run(["rm", "-r", "d"], check=True)
 
 
 def test_ignored_files_and_the_ignore_file_are_left_out(tmp_path: Path) -> None:
@@ -127,7 +134,7 @@ def test_an_ignore_file_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
 
 def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "a.bin")
-    with pytest.raises(InvalidInput, match="patterns cannot be read"):
+    with pytest.raises(InvalidInput, match="'!' is no pattern"):
         survey(tmp_path, exclude=["!"])
 
 
@@ -159,15 +166,18 @@ def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path, text: str) -> None
         survey(tmp_path / text)
 
 
-def test_links_are_refused_by_name_with_the_flag_that_follows_them(tmp_path: Path) -> None:
+def test_links_are_refused_by_name_with_the_flag_that_follows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, "model/a.bin", "elsewhere/b.bin")
     (tmp_path / "model/link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InvalidInput, match="'link' is a symbolic link") as refused:
         survey(tmp_path / "model")
     assert "--follow-symlinks" in refused.value.remedy
-    (tmp_path / "latest").symlink_to("model")
-    with pytest.raises(InvalidInput, match="latest.* is a symbolic link"):
-        survey(tmp_path / "latest")
+    monkeypatch.chdir(tmp_path)
+    Path("latest").symlink_to("model")
+    with pytest.raises(InvalidInput, match="'latest' is a symbolic link"):
+        survey(Path("latest"))
 
 
 def test_followed_links_may_leave_the_folder(tmp_path: Path) -> None:
@@ -290,31 +300,34 @@ def turn_into_a_pipe(location: Path) -> None:
 CHANGES = [append, rewrite, replace, remove, turn_into_a_pipe]
 
 
+def read_while(source: SourceFile, change: Change) -> None:
+    with open_unchanged(source) as file:
+        file.read()
+        change(source.location)
+
+
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_between_survey_and_reading_conflicts(tmp_path: Path, change: object) -> None:
+def test_a_change_between_survey_and_reading_conflicts(tmp_path: Path, change: Change) -> None:
     write(tmp_path, "a.bin")
     source = only(tmp_path)
-    assert callable(change)
     change(source.location)
-    with pytest.raises(Conflict, match=r"'a\.bin' changed while it was read"):
-        with open_unchanged(source):
-            pytest.fail("the changed file was opened")
+    changed = pytest.raises(Conflict, match=r"'a\.bin' changed while it was read")
+    with changed, open_unchanged(source):
+        pytest.fail("the changed file was opened")
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_while_reading_conflicts(tmp_path: Path, change: object) -> None:
+def test_a_change_while_reading_conflicts(tmp_path: Path, change: Change) -> None:
     write(tmp_path, "a.bin")
-    source = only(tmp_path)
-    assert callable(change)
     with pytest.raises(Conflict, match=r"'a\.bin' changed while it was read"):
-        with open_unchanged(source) as file:
-            file.read()
-            change(source.location)
+        read_while(only(tmp_path), change)
 
 
 def test_an_error_of_the_reader_itself_is_not_hidden_by_a_change(tmp_path: Path) -> None:
-    write(tmp_path, "a.bin")
-    source = only(tmp_path)
-    with pytest.raises(ZeroDivisionError), open_unchanged(source):
-        append(source.location)
+    def append_and_fail(location: Path) -> None:
+        append(location)
         raise ZeroDivisionError
+
+    write(tmp_path, "a.bin")
+    with pytest.raises(ZeroDivisionError):
+        read_while(only(tmp_path), append_and_fail)

@@ -1,0 +1,61 @@
+"""What a state machine draws from: small worlds, in which things often meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import strategies as st
+
+from modelhub.names import DEFAULT_BRANCH
+from modelhub.testing.reference import File
+
+NAMES = ("nlp.sentiment", "vision.digits", "asr")
+BRANCHES = (DEFAULT_BRANCH, DEFAULT_BRANCH, "next", "2026-q3")
+REQUESTS = ("", "", "r1", "r2", "r3")
+
+COMMON = "共用"
+"""A word in every version's description."""
+
+_CONTENTS = (b"", b"a", b"weights" * 300, bytes(range(256)) * 2600)
+# Of no chunk, one and several: the last is longer than the shortest chunk.
+
+_PATHS = ("model.bin", "weights/层 一.bin", "bin/run.sh", "ملف.txt", "n\u0303.txt", "ñ.txt", "空")
+
+PATTERNS: dict[str, Callable[[str], bool]] = {
+    "*.bin": lambda path: path.endswith(".bin"),
+    "/weights/": lambda path: path.startswith("weights/"),
+    "空": lambda path: path == "空",
+}
+"""Globs, and which paths they match."""
+
+FILES = st.dictionaries(
+    st.sampled_from(_PATHS),
+    st.builds(
+        File,
+        st.one_of(st.sampled_from(_CONTENTS), st.binary(max_size=12)),
+        st.sampled_from((0o644, 0o755, 0o400)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+_VALUES = st.sampled_from((None, 1, 1.0, True, "1", 0.25, "学习"))
+
+FACTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": st.sampled_from((None, "", "情感分析", "Mood of a text")),
+        "params": st.dictionaries(st.sampled_from(("lr", "批")), _VALUES, max_size=2),
+        "metrics": st.dictionaries(st.just("f1"), st.sampled_from((None, 0.5, 1)), max_size=1),
+        "labels": st.lists(st.sampled_from(("nlp", "vision", "中文")), unique=True, max_size=2),
+    },
+)
+
+CALLS = st.integers(0, 30)
+"""Which store call of a verb: those of most verbs have lower numbers."""
+
+
+def words(number: int) -> tuple[str, str]:
+    """An English and a Chinese word that belong to ``number`` (below 10,000) alone."""
+    chinese = "".join("甲乙丙丁戊己庚辛壬癸"[int(digit)] for digit in f"{number:04}")
+    return f"word{number}", chinese

@@ -1,0 +1,76 @@
+"""A hub against plain dictionaries: 200 sequences of 50 steps on each kind of stores.
+
+Tier: CI runs all of them, the same ones at every run; ``--full`` draws new ones each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+
+from modelhub.backends.files import LocalWeights
+from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
+from modelhub.backends.sqlite_rows import SqliteRows
+from modelhub.backends.sqlite_search import SqliteSearch
+from modelhub.coordinator.context import Stores
+from modelhub.testing.machine import HubMachine
+
+EXAMPLES = int(os.environ.get("EX","200"))
+STEPS = 50
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class Counted(HubMachine):
+    """Counts what it does; lives in shared memory, where syncing costs nothing."""
+
+    scratch = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+    seen: ClassVar[Counter[str]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen["sequences"] += 1
+
+    @invariant()
+    def counts(self) -> None:
+        self.seen["steps"] += 1
+
+
+class OnMemory(Counted):
+    seen: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        self.stores = Stores(MemoryWeights(), MemoryRows(), MemorySearch())
+        super().__init__()
+
+    def open_stores(self, folder: Path) -> Stores:  # noqa: ARG002 - memory has no folder
+        return self.stores
+
+
+class OnEmbedded(Counted):
+    seen: ClassVar[Counter[str]] = Counter()
+
+    def open_stores(self, folder: Path) -> Stores:
+        return Stores(
+            LocalWeights(folder),
+            SqliteRows(folder / "rows.sqlite"),
+            SqliteSearch(folder / "search.sqlite"),
+        )
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("machine", [OnMemory, OnEmbedded], ids=["memory", "embedded"])
+def test_a_hub_stays_what_plain_dictionaries_say(
+    machine: type[Counted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
+    )
+    assert machine.seen["sequences"] >= EXAMPLES
+    with capsys.disabled():
+        print(f"\n{machine.__name__}: {dict(machine.seen)}")

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
+from modelhub.content.pack import new_pack_id
+from modelhub.errors import CorruptData, InvalidInput
+
+PACKS = ["aa" * 16, "bb" * 16]
+
+
+def chunk(data: bytes, pack: str = PACKS[0], offset: int = 16) -> ChunkRef:
+    return ChunkRef(blake3(data).digest(), len(data), pack, offset, len(data))
+
+
+def encoded(files: Sequence[tuple[str, Sequence[ChunkRef]]]) -> bytes:
+    builder = ManifestBuilder()
+    for path, chunks in files:
+        builder.add_file(path, sum(ref.length for ref in chunks), 0o640, "cutter/1", chunks)
+    return builder.encode()
+
+
+def decoded(files: Sequence[tuple[str, Sequence[ChunkRef]]]) -> Manifest:
+    return Manifest.decode(encoded(files), "the manifest")
+
+
+FILES = [
+    ("b/model.bin", [chunk(b"one"), chunk(b"three", PACKS[1], 100)]),
+    ("a.txt", [chunk(b"one")]),
+    ("空.bin", []),
+]
+
+
+def test_files_come_back_by_path_with_their_chunks() -> None:
+    manifest = decoded(FILES)
+    assert [file.path for file in manifest.files] == ["a.txt", "b/model.bin", "空.bin"]
+    found = {file.path: manifest.chunks(file) for file in manifest.files}
+    assert found == dict(FILES)
+    model = manifest.files[1]
+    assert (model.size_bytes, model.mode, model.cutter) == (8, 0o640, "cutter/1")
+    assert (model.first_chunk, model.chunk_count) == (1, 2)
+    assert manifest.packs() == tuple(PACKS)
+
+
+def test_a_manifest_may_be_empty() -> None:
+    manifest = decoded([])
+    assert (manifest.files, manifest.packs()) == ((), ())
+
+
+def test_a_files_digest_is_over_digests_and_lengths_of_its_chunks() -> None:
+    [file] = decoded([("a", [chunk(b"one"), chunk(b"three")])]).files
+    listing = blake3(b"one").digest() + (3).to_bytes(8, "little")
+    listing += blake3(b"three").digest() + (5).to_bytes(8, "little")
+    assert file.digest == blake3(listing).hexdigest()
+
+
+def test_the_content_digest_is_over_paths_modes_sizes_and_digests() -> None:
+    manifest = decoded([("ä", [chunk(b"one")])])
+    [file] = manifest.files
+    listing = (2).to_bytes(4, "little") + "ä".encode() + (0o640).to_bytes(4, "little")
+    listing += (3).to_bytes(8, "little") + bytes.fromhex(file.digest)
+    assert manifest.content_digest() == blake3(listing).hexdigest()
+
+
+def test_the_content_digest_does_not_depend_on_packs_or_on_the_order_of_adding() -> None:
+    elsewhere = [
+        (path, [msgspec.structs.replace(ref, pack=PACKS[1], offset=7) for ref in refs])
+        for path, refs in FILES
+    ]
+    digests = {
+        decoded(files).content_digest() for files in (FILES, list(reversed(FILES)), elsewhere)
+    }
+    assert len(digests) == 1
+    assert decoded(FILES[:2]).content_digest() not in digests
+
+
+def test_the_same_files_give_the_same_bytes_in_any_order() -> None:
+    assert encoded(FILES) == encoded(FILES) == encoded(list(reversed(FILES)))
+
+
+def test_a_path_is_added_once_and_must_be_one() -> None:
+    builder = ManifestBuilder()
+    builder.add_file("a", 0, 0o644, "", [])
+    with pytest.raises(InvalidInput, match="'a' occurs twice"):
+        builder.add_file("a", 0, 0o644, "", [])
+    with pytest.raises(InvalidInput, match="not a file path"):
+        builder.add_file("../a", 0, 0o644, "", [])
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "chunks", "begin"),
+    [
+        (0, 1, ["one"], 0),
+        (2, 1, ["one"], 2),
+        (2, 2, ["one", "three"], 2),
+        (3, 5, ["three"], 0),
+        (7, 2, ["three", "six"], 4),
+        (0, 11, ["one", "three", "six"], 0),
+    ],
+)
+def test_a_range_is_spanned_by_the_chunks_that_hold_it(
+    offset: int, length: int, chunks: list[str], begin: int
+) -> None:
+    refs = [chunk(b"one"), chunk(b"three"), chunk(b"six")]
+    manifest = decoded([("a", [chunk(b"before")]), ("b", refs), ("c", [chunk(b"behind")])])
+    expected = [chunk(name.encode()) for name in chunks]
+    assert manifest.spanning(manifest.files[1], offset, length) == (expected, begin)
+
+
+def test_a_tebibyte_has_a_small_manifest() -> None:
+    random = Random(0)
+    refs = [
+        ChunkRef(random.randbytes(32), 4 << 20, f"{at // 256:032x}", at % 256 << 22, 4 << 20)
+        for at in range(262_144)
+    ]
+    data = encoded([(f"{shard:02}.safetensors", refs[shard::16]) for shard in range(16)])
+    manifest = Manifest.decode(data, "the manifest")
+    assert len(data) < 14_000_000
+    assert sum(file.size_bytes for file in manifest.files) == 1 << 40
+    assert manifest.chunks(manifest.files[3]) == refs[3::16]
+
+
+def streams(data: bytes) -> tuple[Any, Any]:
+    source = pa.BufferReader(data)
+    return pa.ipc.open_stream(source).read_all(), pa.ipc.open_stream(source).read_all()
+
+
+def joined(files: Any, chunks: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    for table in (files, chunks):
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def with_column(table: Any, name: str, values: list[Any]) -> Any:
+    at = table.schema.get_field_index(name)
+    field = table.schema.field(at)
+    return table.set_column(at, field, pa.array(values, field.type))
+
+
+def forged(name: str, values: list[Any], *, table: str = "files") -> bytes:
+    """A manifest of two files and three chunks in which one column was replaced."""
+    files, chunks = streams(encoded(FILES[:2]))
+    if table == "files":
+        return joined(with_column(files, name, values), chunks)
+    return joined(files, with_column(chunks, name, values))
+
+
+def with_nulls_in_dictionary() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    packs = pa.DictionaryArray.from_arrays(
+        pa.array([0, 0, 1], pa.int32()), pa.array([PACKS[0], None])
+    )
+    at = chunks.schema.get_field_index("pack")
+    return joined(files, chunks.set_column(at, chunks.schema.field(at), packs))
+
+
+def without_format() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    return joined(files, chunks.replace_schema_metadata({b"modelhub.manifest": b"2"}))
+
+
+def without_column() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    return joined(files.drop_columns(["mode"]), chunks)
+
+
+def as_nullable() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    field = files.schema.field("mode").with_nullable(True)
+    return joined(files.set_column(2, field, pa.array([None, 1], pa.uint16())), chunks)
+
+
+def swapped() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    return joined(chunks, files)
+
+
+def with_an_extra_chunk() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    return joined(files, pa.concat_tables([chunks, chunks.slice(0, 1)]).combine_chunks())
+
+
+LENGTHS = [3, 3, 5]
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "no Arrow": lambda: b"nonsense" * 100,
+    "one stream": lambda: encoded(FILES)[:-10],
+    "something behind": lambda: encoded(FILES) + b"\0",
+    "a newer format": without_format,
+    "a missing column": without_column,
+    "a column that may be null": as_nullable,
+    "streams swapped": swapped,
+    "a chunk too many": with_an_extra_chunk,
+    "a null path": lambda: forged("path", ["a", None]),
+    "a path upwards": lambda: forged("path", ["../a", "b"]),
+    "an absolute path": lambda: forged("path", ["/a", "b"]),
+    "a NUL in a path": lambda: forged("path", ["a\0", "b"]),
+    "an empty path": lambda: forged("path", ["", "b"]),
+    "a path twice": lambda: forged("path", ["a", "a"]),
+    "paths out of order": lambda: forged("path", ["b", "a"]),
+    "a file as a folder": lambda: forged("path", ["a", "a/b/c"]),
+    "a set-uid file": lambda: forged("mode", [0o4755, 0o644]),
+    "a size too large": lambda: forged("size", [2**64 - 1, 8]),
+    "sizes exchanged": lambda: forged("size", [8, 3]),
+    "too many chunks": lambda: forged("chunks", [1, 2**63]),
+    "too few chunks": lambda: forged("chunks", [1, 1]),
+    "another digest": lambda: forged("digest", [bytes(32), bytes(32)]),
+    "another chunk": lambda: forged("digest", [bytes(32)] * 3, table="chunks"),
+    "a null digest": lambda: forged("digest", [None] * 3, table="chunks"),
+    "a pack outside": lambda: forged("pack", ["../../etc/passwd"] * 3, table="chunks"),
+    "a null pack": lambda: forged("pack", [None] * 3, table="chunks"),
+    "a null among packs": with_nulls_in_dictionary,
+    "an unknown encoding": lambda: forged("encoding", [0, 0, 9], table="chunks"),
+    "a base for a raw chunk": lambda: forged("base", [None, None, bytes(32)], table="chunks"),
+    "a raw chunk with two lengths": lambda: forged("stored", [3, 3, 6], table="chunks"),
+    "an endless offset": lambda: forged("offset", [0, 0, 2**63], table="chunks"),
+    "other lengths": lambda: forged("length", [3, 4, 4], table="chunks"),
+}
+
+
+@pytest.mark.parametrize("forge", HOSTILE.values(), ids=HOSTILE.keys())
+def test_an_inconsistent_manifest_is_refused_by_name(forge: Callable[[], bytes]) -> None:
+    with pytest.raises(CorruptData, match="version 7's manifest is not readable"):
+        Manifest.decode(forge(), "version 7's manifest")
+
+
+def test_forging_alone_changes_nothing() -> None:
+    assert Manifest.decode(forged("stored", LENGTHS, table="chunks"), "it").packs() == tuple(PACKS)
+
+
+def test_an_empty_chunk_is_refused() -> None:
+    empty = chunk(b"")
+    with pytest.raises(CorruptData, match="a chunk is empty"):
+        decoded([("a", [empty])])
+
+
+def test_every_cut_manifest_is_refused() -> None:
+    data = encoded(FILES)
+    whole = len(data) - 8  # without Arrow's end mark alone nothing is missing
+    for length in range(whole):
+        with pytest.raises(CorruptData):
+            Manifest.decode(data[:length], "it")
+
+
+@given(st.data())
+def test_a_damaged_manifest_is_refused_or_consistent(data: st.DataObject) -> None:
+    damaged = bytearray(encoded(FILES))
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        manifest = Manifest.decode(bytes(damaged), "it")
+    except CorruptData:
+        return
+    for file in manifest.files:
+        assert ".." not in file.path.split("/")
+        assert sum(ref.length for ref in manifest.chunks(file)) == file.size_bytes
+
+
+@given(
+    st.dictionaries(
+        st.text("ab/é", min_size=1, max_size=6).filter(
+            lambda text: all(part for part in text.split("/"))
+        ),
+        st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.integers(0, 2**40)), max_size=5),
+        max_size=6,
+    )
+)
+def test_any_files_come_back(files: dict[str, list[tuple[bytes, int]]]) -> None:
+    pack = new_pack_id()
+    listed = [
+        (path, [chunk(data, pack, offset) for data, offset in chunks])
+        for path, chunks in files.items()
+    ]
+    if any(other.startswith(path + "/") for path in files for other in files):
+        with pytest.raises(CorruptData, match="a folder that is a file as well"):
+            decoded(listed)
+        return
+    manifest = decoded(listed)
+    assert {file.path: manifest.chunks(file) for file in manifest.files} == dict(listed)
