@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from modelhub.backends.files import LocalWeights
 from modelhub.backends.sqlite_rows import SqliteRows
@@ -25,11 +26,14 @@ def connect(url: str | os.PathLike[str] | None = None, *, principal: str | None 
         InvalidInput: the URL is not one of these. Nothing is read or written by this call.
     """
     settings = read_settings(url, principal=principal)
-    stores = Stores(
-        weights=LocalWeights(settings.home),
-        rows=SqliteRows(settings.home / "rows.sqlite"),
-        search=SqliteSearch(settings.home / "search.sqlite"),
-    )
-    return Hub(
-        Context(stores, settings.principal), address=str(settings.home), cache=settings.cache
+    ctx = Context(embedded_stores(settings.home), settings.principal)
+    return Hub(ctx, address=str(settings.home), cache=settings.cache)
+
+
+def embedded_stores(home: Path) -> Stores:
+    """The stores of the hub in folder ``home``, which need nothing but this machine."""
+    return Stores(
+        weights=LocalWeights(home / "weights"),
+        rows=SqliteRows(home / "rows.sqlite"),
+        search=SqliteSearch(home / "search.sqlite"),
     )

@@ -37,7 +37,7 @@ from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
 from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.errors import InvalidInput, ModelhubError, NotFound, NotInstalled
+from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound, NotInstalled
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
 from modelhub.results import (
@@ -236,12 +236,16 @@ class Hub:
             name = key.decode()
             if not fnmatchcase(name, pattern):
                 continue
-            summary = self._summary(name, decode(value, ModelHint, f"the summary of {name}"))
+            summary = self._summary(name, value)
             if summary is not None:
                 found.append(summary)
         return Listing(ModelSummary, found)
 
-    def _summary(self, name: str, hint: ModelHint) -> ModelSummary | None:
+    def _summary(self, name: str, value: bytes) -> ModelSummary | None:
+        try:
+            hint = decode(value, ModelHint, f"the summary of {name}")
+        except CorruptData:
+            hint = ModelHint()  # A hint that cannot be read is no hint.
         if hint.updated is None:
             # Put before the model's first entry, and not refreshed since: only the log knows.
             head = log.read_head(self._ctx.stores.rows, name)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 Row = tuple[bytes, bytes]
-"""A row's key and value. Neither is ever empty."""
+"""A row's key and value. Neither is ever empty: an empty one is ``InvalidInput`` everywhere."""
 
 
 class RowStore(Protocol):
@@ -262,7 +262,7 @@ class SearchIndex(Protocol):
     def search(self, target: str, query: Query) -> Hits:
         """The best answers first; equal scores by id. Tombstones never answer.
 
-        An empty ``text`` matches every document.
+        A ``text`` of nothing but white space matches every document.
 
         Raises:
             NotFound: there is no such target.

@@ -26,4 +26,4 @@ check ruff check --quiet .
 check mypy
 check lint-imports --no-logo --no-cache
 echo "== checks passed after $SECONDS s; tests of the $MODELHUB_TIER tier follow" >&2
-exec pytest --numprocesses 2 --durations 15 "$@"
+exec pytest --numprocesses 2 --dist worksteal --durations 15 "$@"

@@ -17,7 +17,7 @@ def compare(a: Version, a_files: Manifest, b: Version, b_files: Manifest) -> Dif
         a=f"{a.name}@{a.number}",
         b=f"{b.name}@{b.number}",
         files=Listing(FileChange, list(_files(a_files, b_files))),
-        metadata=Listing(FieldChange, list(_fields(a.metadata, b.metadata))),
+        metadata=Listing(FieldChange, list(changed_fields(a.metadata, b.metadata))),
         bytes_read=0,
     )
 
@@ -47,11 +47,13 @@ def _status(before: ManifestFile | None, after: ManifestFile | None) -> str:
     return "mode" if before.mode != after.mode else ""
 
 
-def _fields(a: Metadata, b: Metadata) -> Iterator[FieldChange]:
+def changed_fields(a: Metadata, b: Metadata) -> Iterator[FieldChange]:
+    """What differs, by field. Types count: 1, 1.0 and True are three values."""
     old, new = flat(a), flat(b)
     for field in sorted(old.keys() | new.keys()):
-        if old.get(field) != new.get(field):
-            yield FieldChange(field=field, old=old.get(field), new=new.get(field))
+        before, after = old.get(field), new.get(field)
+        if before != after or type(before) is not type(after):
+            yield FieldChange(field=field, old=before, new=after)
 
 
 def flat(metadata: Metadata) -> dict[str, Value]:

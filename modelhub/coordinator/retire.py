@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelhub.coordinator import versions
+from modelhub.coordinator.compare import changed_fields
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, Sealed
 from modelhub.coordinator.publish import known_metadata, put_metadata
@@ -85,7 +86,7 @@ class Edit:
         before = known_metadata(rows, head, self.published)
         after = apply_facts(before[self.number], self.facts)
         self.known = {self.number: after}
-        if self.known == before:
+        if not any(changed_fields(before[self.number], after)):
             return None
         attempt.announce()
         return Edited(self.number, put_metadata(self.ctx, head, attempt, self.number, after))

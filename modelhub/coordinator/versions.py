@@ -138,12 +138,9 @@ def publication(rows: RowStore, head: Head, number: int) -> Sealed:
     for sealed in head.recent.values():
         if _publishes(sealed, number):
             return sealed
-    hint = rows.get(keys.VERSIONS, keys.version(head.name, number))
-    if hint is not None:
-        seq = decode(hint, VersionHint, f"the hint of {head.name}@{number}").seq
-        found = entry_at(rows, head.name, seq)
-        if found is not None and _publishes(found, number):
-            return found
+    hinted = _hinted(rows, head.name, number)
+    if hinted is not None and _publishes(hinted, number):
+        return hinted
     for sealed in entries(rows, head.name, newest=head.seq):
         if _publishes(sealed, number):
             return sealed
@@ -151,6 +148,18 @@ def publication(rows: RowStore, head: Head, number: int) -> Sealed:
         f"the log of {head.name} does not hold version {number}",
         remedy="Run `modelhub admin fsck`.",
     )
+
+
+def _hinted(rows: RowStore, name: str, number: int) -> Sealed | None:
+    """The entry that the version's hint leads to, if any does."""
+    value = rows.get(keys.VERSIONS, keys.version(name, number))
+    if value is None:
+        return None
+    try:
+        hint = decode(value, VersionHint, f"the hint of {name}@{number}")
+    except CorruptData:
+        return None  # A hint that cannot be read is no hint.
+    return entry_at(rows, name, hint.seq)
 
 
 def _publishes(sealed: Sealed, number: int) -> bool:

@@ -30,11 +30,10 @@ PATTERNS: dict[str, Callable[[str], bool]] = {
 
 FILES = st.dictionaries(
     st.sampled_from(_PATHS),
-    st.builds(
-        File,
+    st.tuples(
         st.one_of(st.sampled_from(_CONTENTS), st.binary(max_size=12)),
         st.sampled_from((0o644, 0o755, 0o400)),
-    ),
+    ).map(File._make),
     min_size=1,
     max_size=4,
 )

@@ -30,7 +30,6 @@ from modelhub.testing.reference import (
     File,
     History,
     Kept,
-    Retire,
     check_version,
     exact,
     in_turn,
@@ -52,7 +51,7 @@ class HubMachine(SideBySide):
     @rule(data=st.data(), name=st.sampled_from(NAMES), branch=st.sampled_from(BRANCHES))
     def push(self, data: st.DataObject, name: str, branch: str) -> None:
         """A new model, or its next version, on any branch."""
-        self.do(self.push_of(data.draw, name, branch=branch, message=f"onto {branch} 上"))
+        self.do(self.push_of(data.draw, name, branch=branch))
 
     @_some
     @rule(data=st.data(), branch=st.sampled_from(BRANCHES))
@@ -104,7 +103,7 @@ class HubMachine(SideBySide):
         """Head, middle, one that is so already, or one that never was."""
         name, kept = data.draw(st.sampled_from(self.versions()))
         number = data.draw(st.sampled_from((kept.number, kept.number, 99)))
-        self.do(Retire(name, number, deleted))
+        self.do(self.retire_of(name, number, deleted=deleted))
 
     @_some_live
     @rule(data=st.data())
@@ -114,7 +113,7 @@ class HubMachine(SideBySide):
         history = self.histories[name]
         if number := history.head(kept.branch):
             check_version(self.hub.delete(f"{name}@{kept.branch}", dry_run=True), history)
-            self.do(Retire(name, number, deleted=True, ref=kept.branch))
+            self.do(self.retire_of(name, number, deleted=True, ref=kept.branch))
 
     @_some_live
     @rule(data=st.data())
@@ -122,7 +121,7 @@ class HubMachine(SideBySide):
         """Every version of a model: nothing is left that could be pulled."""
         name, _ = data.draw(st.sampled_from(self.versions(live=True)))
         for number in self.histories[name].live():
-            self.do(Retire(name, number, deleted=True))
+            self.do(self.retire_of(name, number, deleted=True))
         refused(NotFound, lambda: self.hub.pull(name, self.folder / "nothing"))
 
     # --- failures and company ------------------------------------------------------------------
@@ -172,6 +171,7 @@ class HubMachine(SideBySide):
         possible = [history for history, told in orders if told == endings]
         assert possible, f"{first} and {second} ended with {endings}"
         self.learn(first.name, possible)
+        self.unhinted.add(first.name)
 
     @rule(data=st.data(), at=CALLS)
     def sweep_midway(self, data: st.DataObject, at: int) -> None:
@@ -268,10 +268,10 @@ class HubMachine(SideBySide):
     @rule(name=st.sampled_from(NAMES), limit=st.integers(1, 8))
     def log(self, name: str, limit: int) -> None:
         """The newest entries first."""
-        past = [(past.op, past.number) for past in reversed(self.histories[name].past)]
+        past = self.histories[name].outline().past[::-1]
         if past:
             log = self.hub.log(name, limit=limit)
-            assert [(entry.op, entry.number) for entry in log] == past[:limit]
+            assert [(entry.op, entry.number, entry.message) for entry in log] == past[:limit]
         else:
             refused(NotFound, lambda: self.hub.log(name))
 

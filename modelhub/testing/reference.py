@@ -34,6 +34,10 @@ class File(NamedTuple):
     data: bytes
     mode: int
 
+    def __repr__(self) -> str:
+        told = self.data if len(self.data) < 16 else f"{len(self.data)} bytes"
+        return f"File({told!r}, {self.mode:#o})"
+
 
 Files = Mapping[str, File]
 """A folder: files by their path in it."""
@@ -58,19 +62,21 @@ class Past(NamedTuple):
 
     op: str
     number: int
+    message: str
     head: int
 
 
 class Outline(NamedTuple):
     """What a model's log says, but for bytes and metadata: equal outlines are equal histories.
 
-    ``versions`` holds number, branch, parents, message, request and bases of each.
+    ``past`` holds each entry's op, version and message, ``versions`` number, branch, parents,
+    request and bases of each.
     """
 
-    past: list[tuple[str, int]]
+    past: list[tuple[str, int, str]]
     heads: dict[str, int]
     deleted: set[int]
-    versions: list[tuple[int, str, tuple[int, ...], str, str, tuple[str, ...]]]
+    versions: list[tuple[int, str, tuple[int, ...], str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -104,19 +110,19 @@ class History:
     def outline(self) -> Outline:
         """What the log of such a model says."""
         return Outline(
-            [(past.op, past.number) for past in self.past],
+            [(past.op, past.number, past.message) for past in self.past],
             {branch: self.head(branch) for branch in self.tips},
             set(self.deleted),
             [
-                (kept.number, kept.branch, parents(kept), kept.message, kept.request, kept.bases)
+                (kept.number, kept.branch, parents(kept), kept.request, kept.bases)
                 for kept in self.versions.values()
             ],
         )
 
-    def after(self, op: str, number: int, **changes: Any) -> History:
+    def after(self, op: str, number: int, message: str, **changes: Any) -> History:
         """This history with ``changes`` made to it by an entry."""
         changed = replace(self, **changes)
-        return replace(changed, past=(*self.past, Past(op, number, changed.head())))
+        return replace(changed, past=(*self.past, Past(op, number, message, changed.head())))
 
 
 def parents(kept: Kept) -> tuple[int, ...]:
@@ -133,12 +139,11 @@ def outline_of(rows: RowStore, name: str) -> Outline:
         change = entry.change
         if isinstance(change, Fence):
             continue
-        outline.past.append((str(change.__struct_config__.tag), subject(change) or 0))
+        op = str(change.__struct_config__.tag)
+        outline.past.append((op, subject(change) or 0, entry.message))
         if isinstance(change, Published):
             request, bases = change.version.request, change.version.bases
-            outline.versions.append(
-                (change.number, change.branch, change.parents, entry.message, request, bases)
-            )
+            outline.versions.append((change.number, change.branch, change.parents, request, bases))
     return outline
 
 
@@ -204,7 +209,7 @@ class Push:
     scratch: Path
     files: Files
     facts: Mapping[str, Any]
-    message: str = ""
+    message: str
     branch: str = DEFAULT_BRANCH
     expect: int | None = None
     request: str = ""
@@ -230,7 +235,8 @@ class Push:
             self.bases,
         )
         versions, tips = {**history.versions, number: kept}, {**history.tips, self.branch: number}
-        return history.after("publish", number, versions=versions, tips=tips), number
+        after = history.after("publish", number, self.message, versions=versions, tips=tips)
+        return after, number
 
     def run(self, hub: Hub) -> Version:
         """Lay the files out, and push them."""
@@ -255,6 +261,7 @@ class Edit:
     name: str
     number: int
     facts: Mapping[str, Any]
+    message: str
 
     def after(self, history: History) -> tuple[History, int]:
         """The version with its facts merged; nothing, where that changes none."""
@@ -265,11 +272,12 @@ class Edit:
         if exact(facts) == exact(kept.facts):
             return history, self.number
         versions = {**history.versions, self.number: replace(kept, facts=facts)}
-        return history.after("edit", self.number, versions=versions), self.number
+        return history.after("edit", self.number, self.message, versions=versions), self.number
 
     def run(self, hub: Hub) -> Version:
         """Edit."""
-        return hub.edit(f"{self.name}@{self.number}", **cast(Facts, dict(self.facts)))
+        facts = cast(Facts, dict(self.facts))
+        return hub.edit(f"{self.name}@{self.number}", message=self.message, **facts)
 
 
 @dataclass(frozen=True)
@@ -279,6 +287,7 @@ class Retire:
     name: str
     number: int
     deleted: bool
+    message: str
     ref: str = ""
 
     def after(self, history: History) -> tuple[History, int]:
@@ -289,12 +298,12 @@ class Retire:
             return history, self.number
         op = "delete" if self.deleted else "undelete"
         deleted = history.deleted ^ {self.number}
-        return history.after(op, self.number, deleted=deleted), self.number
+        return history.after(op, self.number, self.message, deleted=deleted), self.number
 
     def run(self, hub: Hub) -> Version:
         """Delete or undelete."""
         verb = hub.delete if self.deleted else hub.undelete
-        return verb(f"{self.name}@{self.ref or self.number}")
+        return verb(f"{self.name}@{self.ref or self.number}", message=self.message)
 
 
 def run(operation: Operation, hub: Hub) -> Ending:

@@ -80,6 +80,7 @@ class SideBySide(RuleBasedStateMachine):
         self.requests: list[Push] = []
         self._digests: dict[tuple[str, int], str] = {}
         self._turns = itertools.count()
+        self._messages = itertools.count()
         self._looks = itertools.count()
         self._processes = [self._open(), self._open()]
         assert self.hub.init()
@@ -186,7 +187,7 @@ class SideBySide(RuleBasedStateMachine):
         """A push to ``name``, drawn but for what is ``given``."""
         facts = {**draw(FACTS), "description": self._description()}
         files = given.pop("files", None) or draw(FILES)
-        push = Push(name, self.folder, files, facts, **given)
+        push = Push(name, self.folder, files, facts, self.message(), **given)
         if push.request:
             self.requests.append(push)
         return push
@@ -196,7 +197,11 @@ class SideBySide(RuleBasedStateMachine):
         facts = draw(FACTS)
         if draw(st.booleans()):
             facts["description"] = self._description()
-        return Edit(name, number, facts)
+        return Edit(name, number, facts, self.message())
+
+    def retire_of(self, name: str, number: int, *, deleted: bool, ref: str = "") -> Retire:
+        """A deletion of a version, or its undoing."""
+        return Retire(name, number, deleted, self.message(), ref)
 
     def operation(self, draw: Draw, name: str | None = None) -> Operation:
         """Any change that will not be refused, of any model or of ``name``."""
@@ -205,13 +210,18 @@ class SideBySide(RuleBasedStateMachine):
         kinds = ["push", *["retire"] * bool(history.versions), *["edit"] * bool(history.live())]
         kind = draw(st.sampled_from(kinds))
         if kind == "retire":
-            return Retire(name, draw(st.sampled_from(list(history.versions))), draw(st.booleans()))
+            number = draw(st.sampled_from(list(history.versions)))
+            return self.retire_of(name, number, deleted=draw(st.booleans()))
         if kind == "edit":
             return self.edit_of(draw, name, draw(st.sampled_from(history.live())))
         branch = draw(st.sampled_from(BRANCHES))
         expect = draw(st.sampled_from((None, history.parent_on(branch) or None)))
         request = draw(st.sampled_from(REQUESTS))
         return self.push_of(draw, name, branch=branch, expect=expect, request=request)
+
+    def message(self) -> str:
+        """A log message that is used once: so a log tells which of two changes came first."""
+        return f"change {next(self._messages)} 更改"
 
     def _description(self) -> str:
         own = words(len(self.words))

@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from modelhub.backends.files import LocalWeights
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
-from modelhub.backends.sqlite_rows import SqliteRows
-from modelhub.backends.sqlite_search import SqliteSearch
+from modelhub.connect import embedded_stores
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Stores
 from modelhub.errors import OutcomeUnknown
@@ -217,11 +215,7 @@ def make_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
             close(opened.pop())
         root = tmp_path / str(next(folder))
         root.mkdir()
-        stores = Stores(
-            LocalWeights(root),
-            SqliteRows(root / "rows.sqlite"),
-            SqliteSearch(root / "search.sqlite"),
-        )
+        stores = embedded_stores(root)
         opened.append(stores)
         return stores
 

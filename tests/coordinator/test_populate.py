@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
 import pytest
 
-from modelhub.backends.files import LocalWeights
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
-from modelhub.backends.sqlite_rows import SqliteRows
-from modelhub.backends.sqlite_search import SqliteSearch
+from modelhub.connect import embedded_stores
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Stores
 from modelhub.coordinator.log import open_row
@@ -25,14 +23,6 @@ from modelhub.testing.populate import BEGINNING, PERIOD, populate
 VERSIONS, MODELS = 2_000, 40
 
 
-def embedded(folder: Path) -> Stores:
-    return Stores(
-        LocalWeights(folder),
-        SqliteRows(folder / "rows.sqlite"),
-        SqliteSearch(folder / "search.sqlite"),
-    )
-
-
 def in_memory(_folder: Path) -> Stores:
     return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
 
@@ -41,7 +31,7 @@ def open_hub(stores: Stores, cache: Path) -> Hub:
     return Hub(Context(stores, "tester"), address="populated", cache=cache)
 
 
-@pytest.fixture(scope="module", params=[in_memory, embedded], ids=["memory", "embedded"])
+@pytest.fixture(scope="module", params=[in_memory, embedded_stores], ids=["memory", "embedded"])
 def stores(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stores]:
@@ -103,7 +93,13 @@ def test_requests_and_bases_can_be_looked_up(stores: Stores) -> None:
     assert VERSIONS > kinds["request"] > kinds["base"] > 0
 
 
-def test_what_was_pulled_is_pushed_again_without_a_new_byte(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [in_memory, embedded_stores])
+def test_the_coordinator_goes_on_where_the_populated_log_ends(
+    make: Callable[[Path], Stores], tmp_path: Path
+) -> None:
+    stores = make(tmp_path / "hub")
+    populate(stores, versions=120, models=3)
+    hub = open_hub(stores, tmp_path / "cache")
     name = max(hub.list(), key=lambda model: model.versions).name
     before = hub.show(name)
     folder = hub.pull(name, tmp_path / "pulled")
@@ -118,7 +114,8 @@ def test_what_was_pulled_is_pushed_again_without_a_new_byte(hub: Hub, tmp_path: 
     hub.undelete(f"{name}@{pushed.number}")
     hub.edit(name, title="Still at work")
     assert hub.search("still at work").total == 1
-    assert list(hub.fsck(data=False).findings) == []
+    assert list(hub.fsck().findings) == []
+    hub.close()
 
 
 def test_neighbouring_versions_share_chunks(hub: Hub) -> None:
@@ -133,11 +130,10 @@ def test_the_same_seed_tells_the_same_story(tmp_path: Path) -> None:
         populate(stores, versions=200, models=10, seed=seed)
         hub = open_hub(stores, tmp_path)
         return [
-            (model, entry.number, entry.op, entry.message, entry.actor, entry.created, shown)
+            (entry.op, entry.message, entry.actor, entry.created, version.content, version.metadata)
             for model in hub.list()
             for entry in hub.log(model.name)
-            for shown in [hub.show(f"{model.name}@{entry.number}")]
-            for shown in [(shown.content, shown.metadata, shown.branches)]
+            for version in [hub.show(f"{model.name}@{entry.number}")]
         ]
 
     assert story("first", 1) == story("second", 1)
@@ -167,7 +163,7 @@ def test_every_model_has_a_version(tmp_path: Path, versions: int, models: int) -
 @pytest.mark.full
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_versions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stores, begun_s = embedded(tmp_path / "hub"), time.perf_counter()
+    stores, begun_s = embedded_stores(tmp_path / "hub"), time.perf_counter()
     populate(stores)
     written_s = time.perf_counter()
     hub = open_hub(stores, tmp_path / "cache")

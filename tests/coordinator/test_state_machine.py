@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import settings, Phase
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from modelhub.backends.files import LocalWeights
@@ -21,7 +21,7 @@ from modelhub.backends.sqlite_search import SqliteSearch
 from modelhub.coordinator.context import Stores
 from modelhub.testing.machine import HubMachine
 
-EXAMPLES = int(os.environ.get("EX","200"))
+EXAMPLES = int(os.environ.get("EX", "200"))
 STEPS = 50
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -69,7 +69,13 @@ def test_a_hub_stays_what_plain_dictionaries_say(
     machine: type[Counted], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            phases=[Phase.generate] if "NOSHRINK" in os.environ else settings.default.phases,
+            report_multiple_bugs=False,
+        ),
     )
     assert machine.seen["sequences"] >= EXAMPLES
     with capsys.disabled():
