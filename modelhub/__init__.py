@@ -3,6 +3,8 @@
 ``connect`` opens a hub; everything else is a method of what it returns.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from modelhub.connect import connect
 from modelhub.errors import (
     AlreadyExists,
@@ -16,7 +18,6 @@ from modelhub.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from modelhub.hub import Hub
 from modelhub.records import Metadata
 from modelhub.results import (
     Diff,
@@ -34,6 +35,9 @@ from modelhub.results import (
     Sweep,
     Version,
 )
+
+if TYPE_CHECKING:
+    from modelhub.hub import Hub
 
 __version__ = "0.1.0"
 
@@ -66,3 +70,12 @@ __all__ = [
     "Version",
     "connect",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The class brings in every layer below it; most programs only ever hold what connect returns.
+    if name == "Hub":
+        from modelhub.hub import Hub
+
+        return Hub
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -367,7 +367,7 @@ class Hub:
             AlreadyExists: a file is there with other bytes; nothing was written.
             Forbidden: the folder may not be written.
         """
-        folder = Path(dest).expanduser()
+        folder = _local_path(dest)
         manifest = self._manifest(*self._resolve(revision, live=True))
         files = fetch.select(manifest, include)
         fetch.fetch(self._ctx, manifest, files, folder, overwrite=overwrite, progress=progress)
@@ -550,11 +550,18 @@ def _probe(describe_store: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {"reachable": True, "latency_ms": latency_ms, **described}
 
 
+def _local_path(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise InvalidInput(f"{names.shown(text)} is not a path", remedy="Give a file or folder.")
+    return Path(text).expanduser()
+
+
 @contextmanager
 def _folder(path: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
     """What is to be pushed, as a path: arrays are written to a safetensors file first."""
     if not isinstance(path, Mapping):
-        yield Path(path).expanduser()
+        yield _local_path(path)
         return
     if not path:
         raise InvalidInput("there are no arrays to push", remedy="Give at least one.")

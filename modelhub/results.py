@@ -51,7 +51,8 @@ class Listing(Sequence[T], Generic[T]):
 
     def to_arrow(self) -> Any:
         """A ``pyarrow.Table`` with a column a field; nested values are structs and lists, mappings
-        are JSON text."""
+        are JSON text.
+        """
         import pyarrow as pa
 
         rows = [_flat(msgspec.to_builtins(item, builtin_types=(datetime,))) for item in self._items]
@@ -125,7 +126,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a model's history, newest first in listings. ``number`` is the version that it
-    is about."""
+    is about.
+    """
 
     seq: int
     number: int | None
@@ -138,7 +140,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A model in a listing. ``head`` is the default branch's newest live version, None where there
-    is none."""
+    is none.
+    """
 
     name: str
     head: int | None
@@ -177,7 +180,8 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class FileChange(msgspec.Struct, frozen=True, kw_only=True):
     """A file that differs. ``status`` is ``added``, ``removed``, ``changed`` or ``mode``; sizes are
-    None where absent."""
+    None where absent.
+    """
 
     path: str
     status: str
@@ -187,7 +191,8 @@ class FileChange(msgspec.Struct, frozen=True, kw_only=True):
 
 class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     """A metadata field that differs; fields of mappings are written ``params.lr``. None where it is
-    absent."""
+    absent.
+    """
 
     field: str
     old: Scalar | tuple[str, ...] | None
@@ -196,7 +201,8 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
     """What changes from revision ``a`` to ``b`` (``name@number``). ``bytes_read`` counts stored
-    bytes that were read."""
+    bytes that were read.
+    """
 
     a: str
     b: str
@@ -207,7 +213,8 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is not as it should be. ``severity`` is ``error`` (a reader is harmed) or
-    ``warning``."""
+    ``warning``.
+    """
 
     kind: str
     severity: str
@@ -234,7 +241,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The hub and its stores: each with ``kind``, ``address``, ``reachable``, ``latency_ms`` and
-    what else it says."""
+    what else it says.
+    """
 
     hub: str
     format: int | None

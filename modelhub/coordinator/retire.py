@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from modelhub.coordinator import versions
 from modelhub.coordinator.compare import changed_fields
 from modelhub.coordinator.context import Context
@@ -13,7 +15,7 @@ from modelhub.coordinator.publish import known_metadata, put_metadata
 from modelhub.coordinator.state import deleted_numbers, head_moves, is_deleted
 from modelhub.coordinator.transaction import Attempt, Committed
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.names import Revision
+from modelhub.names import Number, Revision
 from modelhub.records import Deleted, Edited, Metadata, Published, Undeleted
 
 
@@ -81,7 +83,9 @@ class Edit:
     def build(self, head: Head, attempt: Attempt) -> Edited | None:
         """The metadata as it is, with the facts applied; nothing to do where it stays the same."""
         rows = self.ctx.stores.rows
-        self.number = self.number or versions.resolve_live(rows, head, self.revision)
+        self.number = versions.resolve_live(rows, head, self.revision)
+        # After a rebase "the head" might be another version; this one might be deleted.
+        self.revision = replace(self.revision, selector=Number(self.number))
         self.published = versions.publication(rows, head, self.number)
         before = known_metadata(rows, head, self.published)
         after = apply_facts(before[self.number], self.facts)

@@ -1,0 +1,176 @@
+"""A sound hub, a copy of it to be hurt past the stores, and what must hold for the rest of it."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import modelhub
+from modelhub import names
+from modelhub.cli.app import app
+from modelhub.content.manifest import ChunkRef
+from modelhub.coordinator import keys, log, publish, versions
+from modelhub.coordinator.log import Sealed
+from modelhub.errors import CorruptData
+from modelhub.records import Address, Published
+
+MOOD, LONG, INTACT = "nlp.mood", "nlp.long", "nlp.intact"
+COUNTS = {MOOD: 3, LONG: 40, INTACT: 2}
+VOCABULARY = random.Random(0).randbytes(3000)
+GARBAGE = b'{"not": "what belongs here'
+"""A row's value that is no record."""
+
+Pull = Callable[[str], dict[str, bytes]]
+
+
+def files_of(revision: str) -> dict[str, bytes]:
+    """Versions of the first model share their vocabulary; nothing else is shared."""
+    weights = random.Random(revision).randbytes(2000)
+    return {"weights.bin": weights} | ({"vocabulary.txt": VOCABULARY} if MOOD in revision else {})
+
+
+def written(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True)
+    for path, data in files.items():
+        (folder / path).write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub without damage."""
+    folder = tmp_path_factory.mktemp("sound")
+    with modelhub.connect(folder / "hub") as hub:
+        for name, count in COUNTS.items():
+            for number in range(1, count + 1):
+                revision = f"{name}@{number}"
+                hub.push(name, written(folder / revision, files_of(revision)), title=revision)
+        assert not hub.fsck().findings
+    return folder / "hub"
+
+
+class Damaged:
+    """A copy of the sound hub, and the means to hurt it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hub = modelhub.connect(folder)
+
+    def sql(self, statement: str, *values: object, file: str = "rows.sqlite") -> list[Any]:
+        """Run one statement past the stores."""
+        with closing(sqlite3.connect(self.folder / file)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    def get(self, table: str, key: bytes) -> bytes:
+        ((value,),) = self.sql(f"SELECT value FROM {table} WHERE key = ?", key)
+        assert isinstance(value, bytes)
+        return value
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self.sql(f"UPDATE {table} SET value = ? WHERE key = ?", value, key)
+        assert self.get(table, key) == value
+
+    def flip(self, table: str, key: bytes, position: int = 60) -> None:
+        """Turn one bit of a row's value round."""
+        value = bytearray(self.get(table, key))
+        value[position] ^= 1 << position % 8
+        self.put(table, key, bytes(value))
+
+    def delete(self, table: str, key: bytes) -> None:
+        self.get(table, key)
+        self.sql(f"DELETE FROM {table} WHERE key = ?", key)
+
+    def sealed(self, revision: str) -> tuple[Sealed, Published]:
+        """The entry of a version."""
+        rows, parsed = self.hub._ctx.stores.rows, names.revision(revision)
+        head = log.read_head(rows, parsed.model)
+        sealed = versions.publication(rows, head, versions.resolve(rows, head, parsed))
+        assert isinstance(sealed.entry.change, Published)
+        return sealed, sealed.entry.change
+
+    def manifest(self, revision: str) -> Address:
+        return self.sealed(revision)[1].version.manifest
+
+    def metadata(self, revision: str) -> bytes:
+        """The key of a version's metadata row."""
+        name, change = names.revision(revision).model, self.sealed(revision)[1]
+        return keys.metadata(name, change.number, change.version.metadata)
+
+    def chunk(self, revision: str, path: str) -> ChunkRef:
+        """The only chunk of a file."""
+        manifest = publish.read_manifest(self.hub._ctx, self.sealed(revision)[0])
+        (ref,) = next(manifest.chunks(file) for file in manifest.files if file.path == path)
+        return ref
+
+    def pack(self, revision: str) -> Path:
+        """The file with what was new in a version."""
+        (path,) = self.folder.rglob(self.manifest(revision).pack)
+        return path
+
+    def flip_in_pack(self, revision: str, position: int) -> None:
+        """Turn one bit of the file round; a negative position counts from its end."""
+        data = bytearray(self.pack(revision).read_bytes())
+        data[position] ^= 0x10
+        self.pack(revision).write_bytes(data)
+
+    def findings(self, *, data: bool = True) -> set[tuple[str, str]]:
+        return {(found.kind, found.subject) for found in self.hub.fsck(data=data).findings}
+
+    def run(self, *args: str) -> tuple[int, str]:
+        """The command line: its exit code, and what it says on stderr."""
+        result = CliRunner().invoke(app, ["--hub", str(self.folder), *args])
+        return result.exit_code, result.stderr
+
+
+@pytest.fixture
+def damaged(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Damaged]:
+    monkeypatch.setenv("MODELHUB_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(sound, tmp_path / "hub")
+    made = Damaged(tmp_path / "hub")
+    with made.hub:
+        yield made
+
+
+@pytest.fixture
+def pulled(damaged: Damaged, tmp_path: Path) -> Pull:
+    """What a pull of a revision into a new folder gives."""
+
+    def pull(revision: str) -> dict[str, bytes]:
+        folder = damaged.hub.pull(revision, tmp_path / "pulled" / revision)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    return pull
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Files to push: new weights, and the vocabulary that the hub holds."""
+    return written(tmp_path / "source", {"weights.bin": b"new" * 99, "vocabulary.txt": VOCABULARY})
+
+
+@pytest.fixture
+def rest_is_sound(damaged: Damaged, pulled: Pull, source: Path) -> Iterator[None]:
+    """Whatever a test does to one model, another one works in every way afterwards."""
+    yield
+    revision = f"{INTACT}@2"
+    assert damaged.hub.show(INTACT).metadata.title == revision
+    assert pulled(revision) == files_of(revision)
+    assert len(damaged.hub.log(INTACT)) == 2
+    assert damaged.hub.push(INTACT, source).number == 3
+    assert damaged.hub.edit(INTACT, title="still fine").metadata.title == "still fine"
+
+
+def refused(act: Callable[[], object], about: str) -> None:
+    """The call does not serve anything: its error names what is damaged, and what to do."""
+    with pytest.raises(CorruptData) as caught:
+        act()
+    assert about in caught.value.message
+    assert "fsck" in caught.value.remedy
