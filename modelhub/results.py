@@ -50,9 +50,7 @@ class Listing(Sequence[T], Generic[T]):
         return f"Listing({list(self._items)!r})"
 
     def to_arrow(self) -> Any:
-        """A ``pyarrow.Table`` with a column a field; nested values are structs and lists, mappings
-        are JSON text.
-        """
+        """A ``pyarrow.Table`` with a column a field; mappings become JSON text."""
         import pyarrow as pa
 
         rows = [_flat(msgspec.to_builtins(item, builtin_types=(datetime,))) for item in self._items]
@@ -125,9 +123,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of a model's history, newest first in listings. ``number`` is the version that it
-    is about.
-    """
+    """One change in a model's history; ``number`` is the version that it is about."""
 
     seq: int
     number: int | None
@@ -139,8 +135,9 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in a listing. ``head`` is the default branch's newest live version, None where there
-    is none.
+    """A model in a listing.
+
+    ``head`` is the head of the default branch, None where all its versions are deleted.
     """
 
     name: str
@@ -179,8 +176,9 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that differs. ``status`` is ``added``, ``removed``, ``changed`` or ``mode``; sizes are
-    None where absent.
+    """A file that differs; a size is None where the file is absent.
+
+    ``status`` is ``added``, ``removed``, ``changed`` or ``mode``.
     """
 
     path: str
@@ -190,8 +188,9 @@ class FileChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A metadata field that differs; fields of mappings are written ``params.lr``. None where it is
-    absent.
+    """A metadata field that differs; None where it is absent.
+
+    Fields of mappings are written ``params.lr``.
     """
 
     field: str
@@ -200,8 +199,9 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
-    """What changes from revision ``a`` to ``b`` (``name@number``). ``bytes_read`` counts stored
-    bytes that were read.
+    """What changes from revision ``a`` to ``b``, each written ``name@number``.
+
+    ``bytes_read`` counts the stored bytes that were read to find out.
     """
 
     a: str
@@ -212,8 +212,9 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is not as it should be. ``severity`` is ``error`` (a reader is harmed) or
-    ``warning``.
+    """Something that is not as it should be.
+
+    ``severity`` is ``error`` where a reader is harmed, else ``warning``.
     """
 
     kind: str
@@ -240,8 +241,10 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The hub and its stores: each with ``kind``, ``address``, ``reachable``, ``latency_ms`` and
-    what else it says.
+    """The hub and its stores.
+
+    Each store says whether it is ``reachable``, with ``latency_ms``, ``kind``, ``address`` and what
+    else it tells of itself, or with ``error`` and ``remedy``.
     """
 
     hub: str

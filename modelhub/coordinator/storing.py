@@ -62,7 +62,10 @@ def _revived(ctx: Context, key: bytes, value: bytes | None) -> bool:
     for attempt in range(1, _REGISTER_TRIES + 1):
         if value is None:
             return False
-        row = decode(value, PackRow, f"the row of pack {key.decode()}")
+        try:
+            row = decode(value, PackRow, f"the row of pack {key.decode()}")
+        except CorruptData:
+            return False  # What cannot be read cannot be relied on.
         if row.state != "condemned":
             return row.state == "live"
         revived = PackRow(state="live", size_bytes=row.size_bytes, token=secrets.token_hex(8))

@@ -1,8 +1,8 @@
 """Explicit-state exploration: every state that a model can reach, in breadth-first order.
 
 Breadth first means that the first violation found has a shortest trace, and that a run cut short
-by a limit has seen everything up to a depth. Nothing is random: two runs see the same states in the
-same order.
+by a limit has seen everything up to a depth. Nothing is random: two runs see the same states in
+the same order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Step(msgspec.Struct, Generic[S], frozen=True, gc=False):
     state: S
 
     def __str__(self) -> str:
-        return f"{self.actor}: {self.action} {self.subject} … {self.outcome}"
+        return f"{self.actor:9} {self.action:14} {self.subject:7} {self.outcome}"
 
 
 class Model(Protocol[S]):
@@ -37,14 +37,16 @@ class Model(Protocol[S]):
         """Where everything begins."""
 
     def steps(self, state: S) -> Iterable[Step[S]]:
-        """All that may happen next; a step may lead back to ``state``."""
+        """All that may happen next, always in the same order; some may change nothing."""
 
     def violations(self, state: S) -> list[str]:
-        """What is wrong in ``state``: safety. Also called for states at rest."""
+        """What is wrong in ``state``."""
 
     def at_rest(self, state: S) -> list[str]:
-        """What is wrong once everything that began in ``state`` was tidied up; empty where
-        something is still under way."""
+        """What stays wrong after everything that began was tidied up.
+
+        Empty where something is still under way.
+        """
 
 
 class Result(msgspec.Struct, Generic[S], frozen=True):
@@ -62,56 +64,53 @@ class Result(msgspec.Struct, Generic[S], frozen=True):
     trace: list[Step[S]]
 
     def __str__(self) -> str:
-        seen = f"{self.states:,} states, {self.transitions:,} transitions, depth {self.depth}, "
-        seen += f"cut short by {self.bound}" if self.bound else "complete"
-        if not self.violations:
-            return seen
-        lines = [f"{number:3}. {step}" for number, step in enumerate(self.trace, 1)]
-        return "\n".join(
-            [f"{seen}; VIOLATED", *lines, *(f"  => {what}" for what in self.violations)]
-        )
+        end = "violated" if self.violations else self.bound or "complete"
+        counts = f"{self.states:,} states, {self.transitions:,} transitions, depth {self.depth}"
+        steps = [f"{number:3}. {step}" for number, step in enumerate(self.trace, 1)]
+        return "\n".join([f"{counts}, {end}", *steps, *(f"  => {what}" for what in self.violations)])
 
 
-def explore(model: Model[S], *, max_states: int = 0, max_depth: int = 0) -> Result[S]:
+def explore(model: Model[S], *, max_states: int | None = None) -> Result[S]:
     """Visit every state that ``model`` reaches, or stop at the first that violates it.
 
     Args:
-        model: what to explore; its states should be small, as all of them are kept.
-        max_states: stop after so many states (0: no limit).
-        max_depth: follow traces of at most so many steps (0: no limit).
+        model: what to explore. All its states are kept in memory, so they should be small.
+        max_states: stop at the end of the level at which so many were seen (None: no limit).
     """
     start = model.initial()
     came_from: dict[S, S | None] = {start: None}
+    level, wrong = [start], _wrong(model, start)
     transitions = depth = 0
     bound = ""
-    wrong = _wrong(model, start)
-    bad, level = start, [start]
-    with _no_collection():
-        while level and not wrong:
-            if max_depth and depth == max_depth:
-                bound = f"the limit of {max_depth} steps"
-                break
+    with _without_collection():
+        while level and not wrong and not bound:
             depth += 1
-            found: list[S] = []
-            for state in level:
-                for step in model.steps(state):
-                    transitions += 1
-                    if step.state in came_from:
-                        continue
-                    came_from[step.state] = state
-                    found.append(step.state)
-                    wrong = _wrong(model, step.state)
-                    if wrong:
-                        bad = step.state
-                        break
-                if wrong:
-                    break
-            level = found
-            if max_states and len(came_from) >= max_states:
-                bound = f"the limit of {max_states:,} states"
-                break
-    trace = list(_trace(model, came_from, bad)) if wrong else []
+            level, tried, wrong = _next_level(model, level, came_from)
+            transitions += tried
+            if max_states is not None and len(came_from) >= max_states and level:
+                bound = f"cut short after {max_states:,} states"
+    trace = list(_trace(model, came_from, level[-1])) if wrong and depth else []
     return Result(len(came_from), transitions, depth, bound, wrong, trace)
+
+
+def _next_level(
+    model: Model[S], level: list[S], came_from: dict[S, S | None]
+) -> tuple[list[S], int, list[str]]:
+    """The states first reached from ``level``, and the number of steps tried. What is wrong, if
+    something is, is wrong with the last."""
+    found: list[S] = []
+    tried = 0
+    for state in level:
+        for step in model.steps(state):
+            tried += 1
+            after = step.state
+            if after not in came_from:
+                came_from[after] = state
+                found.append(after)
+                wrong = _wrong(model, after)
+                if wrong:
+                    return found, tried, wrong
+    return found, tried, []
 
 
 def _wrong(model: Model[S], state: S) -> list[str]:
@@ -123,13 +122,14 @@ def _trace(model: Model[S], came_from: dict[S, S | None], end: S) -> Iterator[St
     while (previous := came_from[path[-1]]) is not None:
         path.append(previous)
     path.reverse()
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in zip(path[:-1], path[1:], strict=True):
         yield next(step for step in model.steps(before) if step.state == after)
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    # States hold no cycles, and walking millions of them again and again would take most of the time.
+def _without_collection() -> Iterator[None]:
+    # States hold no cycles, and walking millions of them again and again would take most of the
+    # time.
     was_on = gc.isenabled()
     gc.disable()
     try:

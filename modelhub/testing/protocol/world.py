@@ -8,6 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 FENCE = "fence"
+INTENT = ("",)
+"""The key, behind its txid, of an attempt's own row in ``intents``."""
 
 
 class Entry(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
@@ -106,16 +108,18 @@ class PutRow(Write, frozen=True, order=True, gc=False, cache_hash=True):
 
 
 class RemoveRows(Write, frozen=True, order=True, gc=False, cache_hash=True):
-    """Removal of an attempt's pins, or of its intent."""
+    """Removal of rows of one attempt: its intent (``packs`` is ``INTENT``), these pins, or all."""
 
     txid: str
-    pins: bool
+    packs: tuple[str, ...] = ()
 
     def apply(self, stores: Stores) -> Stores:
-        rows = [
-            row for row in stores.intents if row.txid != self.txid or bool(row.pack) != self.pins
-        ]
-        return replace(stores, intents=tuple(rows))
+        """The stores without them."""
+        rows = tuple(row for row in stores.intents if not self._names(row))
+        return replace(stores, intents=rows)
+
+    def _names(self, row: Row) -> bool:
+        return row.txid == self.txid and (row.pack in self.packs or (not self.packs and row.pack != ""))
 
 
 class ChangePack(Write, frozen=True, order=True, gc=False, cache_hash=True):
@@ -178,14 +182,14 @@ class PutDocument(Write, frozen=True, order=True, gc=False, cache_hash=True):
 class Facts(msgspec.Struct, frozen=True):
     """What a log adds up to, and what is wrong with it.
 
-    ``stale_since`` holds, by version, the newest entry that touches its search document;
+    ``touched`` holds, by version, the newest entry that touches its search document;
     ``by_request`` the version made for the request id; ``packs`` all that versions need.
     """
 
     next: int
     head: int
     deleted: frozenset[int]
-    stale_since: tuple[int, ...]
+    touched: tuple[int, ...]
     by_request: int
     packs: tuple[str, ...]
     wrong: tuple[str, ...]
@@ -195,7 +199,7 @@ class Facts(msgspec.Struct, frozen=True):
 def facts(log: tuple[Entry, ...]) -> Facts:
     """Fold a log, checking numbers, chain, txids and request ids on the way."""
     parents: list[int] = []
-    touched: list[int] = []
+    newest: list[int] = []
     deleted: set[int] = set()
     wrong: list[str] = []
     made: list[int] = []
@@ -226,7 +230,7 @@ def facts(log: tuple[Entry, ...]) -> Facts:
         next=len(parents) + 1,
         head=head,
         deleted=frozenset(deleted),
-        stale_since=tuple(touched),
+        touched=tuple(touched),
         by_request=made[0] if made else 0,
         packs=tuple(packs),
         wrong=tuple(wrong),
