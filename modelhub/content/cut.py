@@ -14,7 +14,8 @@ from typing import BinaryIO
 from pyfastcdc import FastCDC
 
 from modelhub.content.safetensors_layout import SafetensorsHeader, read_fully, safetensors_header
-from modelhub.content.tree import SourceFile, changed_while_read
+from modelhub.content.tree import SourceFile, changed_while_read, reading
+from modelhub.names import shown
 
 TENSOR_CUTTER = "tensor/4M-64K-512K/1"
 """Tensors in pieces of 4 MiB from their own start; neighbours below 64 KiB joined up to 512 KiB."""
@@ -47,11 +48,13 @@ def cut(file: BinaryIO, source: SourceFile) -> tuple[str, Iterator[bytes]]:
 
     Raises:
         Conflict: from the iterator, when the file is not as long as it was surveyed.
+        Unavailable: from both, when the file system failed.
     """
     header = None
     if source.size_bytes > _SHORTEST_BYTES and source.path.endswith(".safetensors"):
-        header = safetensors_header(file, source.size_bytes)
-        file.seek(0)
+        with reading(shown(source.path)):
+            header = safetensors_header(file, source.size_bytes)
+            file.seek(0)
     if header is None:
         return CONTENT_CUTTER, _whole(_content_pieces(file), source)
     return TENSOR_CUTTER, _whole(_tensor_pieces(file, header), source)
@@ -59,11 +62,12 @@ def cut(file: BinaryIO, source: SourceFile) -> tuple[str, Iterator[bytes]]:
 
 def _whole(pieces: Iterable[bytes], source: SourceFile) -> Iterator[bytes]:
     missing_bytes = source.size_bytes
-    for piece in pieces:
-        missing_bytes -= len(piece)
-        if missing_bytes < 0:
-            raise changed_while_read(source)
-        yield piece
+    with reading(shown(source.path)):
+        for piece in pieces:
+            missing_bytes -= len(piece)
+            if missing_bytes < 0 or not piece:
+                raise changed_while_read(source)
+            yield piece
     if missing_bytes:
         raise changed_while_read(source)
 

@@ -282,7 +282,7 @@ def _read(source: Any, schema: Any) -> Any:
         if not stream.schema.equals(schema, check_metadata=True):
             raise ValueError("it is of a format that this release does not know")
         table = stream.read_all()
-    table.validate(full=True)
+    table.validate(full=True)  # else Arrow believes offsets and reads past its buffers
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"a row has no {field.name}")

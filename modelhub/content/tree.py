@@ -88,7 +88,7 @@ def open_unchanged(source: SourceFile) -> Iterator[FileIO]:
         Forbidden: it may no longer be read.
         Unavailable: the file system failed.
     """
-    with _translated(names.shown(source.path)):
+    with reading(names.shown(source.path)):
         try:
             file = FileIO(source.location, opener=_open_at_once)
         except FileNotFoundError as exc:
@@ -96,12 +96,24 @@ def open_unchanged(source: SourceFile) -> Iterator[FileIO]:
     with file:
         _check_unchanged(source, os.fstat(file.fileno()))
         yield file
-        _check_unchanged(source, os.fstat(file.fileno()))
         try:
-            status = source.location.stat()
+            status = source.location.stat()  # the same inode, so this speaks for the open file too
         except OSError as exc:
             raise changed_while_read(source) from exc
         _check_unchanged(source, status)
+
+
+@contextmanager
+def reading(shown: str) -> Iterator[None]:
+    """Turns what the file system raises in the body into errors that name ``shown``.
+
+    Raises:
+        NotFound, Forbidden, InvalidInput, Unavailable: by the kind of failure.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        raise _translation(exc, shown) from exc
 
 
 def changed_while_read(source: SourceFile) -> Conflict:
@@ -139,13 +151,13 @@ def _walk(
 
 def _listed(folder: Path, prefix: str) -> list[tuple[str, bool]]:
     """Names and whether each is a link."""
-    with _translated(names.shown(prefix or str(folder))), os.scandir(folder) as entries:
+    with reading(names.shown(prefix or str(folder))), os.scandir(folder) as entries:
         found = [(entry.name, entry.is_symlink()) for entry in entries]
     return [(name, is_link) for name, is_link in found if prefix or name != IGNORE_FILE]
 
 
 def _status(location: Path, shown: str, *, follow_symlinks: bool) -> os.stat_result:
-    with _translated(shown):
+    with reading(shown):
         status = location.stat(follow_symlinks=follow_symlinks)
     if stat.S_ISLNK(status.st_mode):
         raise InvalidInput(
@@ -199,7 +211,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _ignore_lines(root: Path) -> list[str]:
     location = root / IGNORE_FILE
-    with _translated(IGNORE_FILE):
+    with reading(IGNORE_FILE):
         try:
             status = location.stat()
         except FileNotFoundError:
@@ -212,14 +224,6 @@ def _ignore_lines(root: Path) -> list[str]:
             raise InvalidInput(
                 f"{IGNORE_FILE} is not UTF-8 text: {exc}", remedy="Save it as UTF-8."
             ) from exc
-
-
-@contextmanager
-def _translated(shown: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as exc:
-        raise _translation(exc, shown) from exc
 
 
 def _translation(exc: OSError | ValueError, shown: str) -> ModelhubError:

@@ -6,13 +6,13 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from modelhub.testing.protocol.world import PutDocument, Stores, Write, facts
+from modelhub.testing.protocol.world import Entry, PutDocument, Stores, Value, Write, facts
 
 DONE = "done"
 DEAD = "dead"
 
 
-class Actor(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+class Actor(Value, frozen=True):
     """An actor's memory. ``at`` names the step that it takes next."""
 
     at: str
@@ -63,9 +63,12 @@ class Script(Protocol[A]):
         """Whether its next call touches nothing that anybody else, or an invariant, looks at."""
 
 
-def documents(stores: Stores, since: int, head: int, *, versioned: bool = True) -> tuple[Write, ...]:
-    """Writes of the documents that entries after ``since`` touch, as of entry ``head``."""
-    touched = facts(stores.log[:head]).touched
+def documents(
+    log: tuple[Entry, ...], since: int, *, versioned: bool = True
+) -> tuple[PutDocument, ...]:
+    """Writes of the documents that entries after ``since`` touch, as of the end of ``log``."""
     return tuple(
-        PutDocument(number, seq, versioned) for number, seq in enumerate(touched, 1) if seq > since
+        PutDocument(number, seq, versioned)
+        for number, seq in enumerate(facts(log).touched, 1)
+        if seq > since
     )

@@ -43,7 +43,7 @@ class Task(msgspec.Struct, frozen=True):
         return self.stores or bool(self.reuses)
 
 
-class Client(Actor, frozen=True, gc=False, cache_hash=True):
+class Client(Actor, frozen=True):
     """A client's memory.
 
     ``packs`` are those that it relies on; ``doubts`` those whose rows it has yet to read (token 0)
@@ -71,7 +71,8 @@ class Client(Actor, frozen=True, gc=False, cache_hash=True):
 
 
 @cache
-def _txid(name: str, attempt: int) -> str:
+def txid(name: str, attempt: int) -> str:
+    """The transaction of a client's ``attempt`` (from 1)."""
     return f"{name}.{attempt}"
 
 
@@ -84,7 +85,7 @@ class Setting(msgspec.Struct, frozen=True):
 
     def txid(self, me: Client) -> str:
         """The transaction of the attempt at hand."""
-        return _txid(self.name, me.attempt)
+        return txid(self.name, me.attempt)
 
     def row_key(self, txid: str) -> str:
         """The key of an attempt's rows in ``intents``."""

@@ -8,9 +8,17 @@ from msgspec.structs import replace
 
 from modelhub.testing.protocol import storing
 from modelhub.testing.protocol.actors import DEAD, DONE, Call, documents
-from modelhub.testing.protocol.client import Client, Setting, Task, Told
+from modelhub.testing.protocol.client import Client, Setting, Task, Told, txid
 from modelhub.testing.protocol.mutations import Mutation
-from modelhub.testing.protocol.world import INTENT, Entry, PutLog, PutLookup, RemoveRows, Stores, facts
+from modelhub.testing.protocol.world import (
+    INTENT,
+    Entry,
+    PutLog,
+    PutLookup,
+    RemoveRows,
+    Stores,
+    facts,
+)
 
 
 def read_head(who: Setting, me: Client, stores: Stores) -> Call:
@@ -25,7 +33,7 @@ def read_head(who: Setting, me: Client, stores: Stores) -> Call:
 def find_request(who: Setting, me: Client, stores: Stores) -> Call:
     """Lookup rows say which versions to look at, and the log which of them carries the request."""
     log = stores.log[: me.base]
-    made = facts(log).by_request
+    made = facts(log).made
     if who.mutation is Mutation.LOOKUP_BY_SEQUENCE:
         found = any(
             seq <= me.base and log[seq - 1].request and log[seq - 1].number == number
@@ -60,7 +68,7 @@ def put_metadata(who: Setting, me: Client, _stores: Stores) -> Call:
 
 
 def put_lookup(who: Setting, me: Client, _stores: Stores) -> Call:
-    """What must be found without a scan. Then a lost attempt's rows go: the new ones are in place."""
+    """What must be found without a scan; with it, all is in place, and a lost attempt's rows go."""
     then = replace(me, at="put_log")
     if me.before:
         then = _withdrawing(who, then, me.before)
@@ -76,7 +84,7 @@ def put_log(who: Setting, me: Client, stores: Stores) -> Call:
         previous=stores.log[me.base - 1].txid if me.base else "",
         number=me.number,
         parent=me.parent,
-        request="r" if who.task.request else "",
+        request=who.task.request,
         packs=me.packs,
     )
     read = replace(me, at="read_log")
@@ -93,8 +101,10 @@ def put_log(who: Setting, me: Client, stores: Stores) -> Call:
 
 
 def read_log(who: Setting, me: Client, stores: Stores) -> Call:
-    """Mine: it landed. Another's: it never will. Absent or unreadable: the same put again, or give
-    up, and then the intent stays."""
+    """Mine: it landed. Another's: it never will. Absent or unreadable: put it again, or give up.
+
+    Who gives up leaves the intent.
+    """
     again = replace(me, at="put_log")
     out = Client(DONE, "unknown" if me.unsure else "failed")
     if me.unsure and who.mutation is Mutation.INTENT_REMOVED_UNRESOLVED:
@@ -113,7 +123,7 @@ def _landed(me: Client) -> Client:
 
 
 def _lost(who: Setting, me: Client) -> Client:
-    """From the head again, under a new txid; what is stored is kept, to be pinned and checked anew."""
+    """From the head again; what is stored is kept, to be pinned and checked under a new txid."""
     return Client(
         "read_head", attempt=me.attempt, packs=me.packs, names=me.names, before=who.txid(me)
     )
@@ -131,7 +141,7 @@ def write_search(who: Setting, me: Client, stores: Stores) -> Call:
     out = Client(DONE, me.told, debt=me.debt)
     return Call(
         subject=who.txid(me),
-        writes=documents(stores, me.base, me.base + 1, versioned=versioned),
+        writes=documents(stores.log[: me.base + 1], me.base, versioned=versioned),
         then=(_withdrawing(who, out, who.txid(me)),),
         unsure=(_withdrawing(who, replace(out, debt=True), who.txid(me)),),
     )
@@ -153,7 +163,7 @@ def remove_intent(who: Setting, me: Client, _stores: Stores) -> Call:
     out = _withdrawn(me)
     return Call(
         subject=me.leaving,
-        writes=(RemoveRows(who.row_key(me.leaving), INTENT),),
+        writes=(RemoveRows(who.row_key(me.leaving), (INTENT,)),),
         then=(out,),
         unsure=(out,),
     )
@@ -210,6 +220,8 @@ class ClientScript:
         self.name = name
         self.task = task
         self._setting = Setting(name, task, mutation)
+        attempts = range(1, task.attempts + 1)
+        self.txids = frozenset(txid(name, attempt) for attempt in attempts)
 
     def start(self) -> Client:
         """Before its first call."""

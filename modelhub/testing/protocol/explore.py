@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -67,7 +68,9 @@ class Result(msgspec.Struct, Generic[S], frozen=True):
         end = "violated" if self.violations else self.bound or "complete"
         counts = f"{self.states:,} states, {self.transitions:,} transitions, depth {self.depth}"
         steps = [f"{number:3}. {step}" for number, step in enumerate(self.trace, 1)]
-        return "\n".join([f"{counts}, {end}", *steps, *(f"  => {what}" for what in self.violations)])
+        return "\n".join(
+            [f"{counts}, {end}", *steps, *(f"  => {what}" for what in self.violations)]
+        )
 
 
 def explore(model: Model[S], *, max_states: int | None = None) -> Result[S]:
@@ -96,8 +99,7 @@ def explore(model: Model[S], *, max_states: int | None = None) -> Result[S]:
 def _next_level(
     model: Model[S], level: list[S], came_from: dict[S, S | None]
 ) -> tuple[list[S], int, list[str]]:
-    """The states first reached from ``level``, and the number of steps tried. What is wrong, if
-    something is, is wrong with the last."""
+    """What is first reached from ``level``, in how many steps, and what is wrong with the last."""
     found: list[S] = []
     tried = 0
     for state in level:
@@ -122,7 +124,7 @@ def _trace(model: Model[S], came_from: dict[S, S | None], end: S) -> Iterator[St
     while (previous := came_from[path[-1]]) is not None:
         path.append(previous)
     path.reverse()
-    for before, after in zip(path[:-1], path[1:], strict=True):
+    for before, after in pairwise(path):
         yield next(step for step in model.steps(before) if step.state == after)
 
 

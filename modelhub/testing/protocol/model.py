@@ -1,22 +1,34 @@
-"""The commit protocol as an explorable model: configurations, what can happen, what always holds."""
+"""The commit protocol as a model to explore: who takes part, what can happen, what always holds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from modelhub.testing.protocol.actors import DEAD, DONE, Actor, Call, Script
-from modelhub.testing.protocol.client import Client, ClientScript, Task
-from modelhub.testing.protocol.environment import CollectorScript, StrangerScript, SweeperScript
+from modelhub.testing.protocol.client import Client, Task
+from modelhub.testing.protocol.committing import ClientScript
+from modelhub.testing.protocol.environment import CollectorScript, StrangerScript
 from modelhub.testing.protocol.explore import Step
 from modelhub.testing.protocol.mutations import Mutation
-from modelhub.testing.protocol.world import Entry, Facts, Pack, Stores, Write, facts
+from modelhub.testing.protocol.sweeper import SweeperScript
+from modelhub.testing.protocol.world import (
+    INTENT,
+    Entry,
+    Facts,
+    Pack,
+    Stores,
+    Value,
+    Write,
+    facts,
+)
 
 
-class Message(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
-    """A write whose caller has given up waiting; it lands at any later moment, or never."""
+class Message(Value, frozen=True):
+    """A write whose caller has given up waiting: it lands at any later moment, or never."""
 
     actor: str
     action: str
@@ -24,214 +36,219 @@ class Message(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True
     write: Write
 
 
-class State(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
-    """Everything, at one moment. ``faults`` is how many more calls may get lost (-1: any number).
+class State(Value, frozen=True):
+    """Everything, at one moment. ``faults`` is how many writes may still get lost (-1: any number).
 
-    ``flight`` is sorted and holds no message twice: the second copy of a put-if-absent finds the
-    first, and the second of a row that was swept meanwhile is swept for the same reason.
+    ``flight`` is sorted and holds no message twice. A second copy would change nothing: where it is
+    a conditional write or a versioned one, it finds the first; where it is a row that was swept
+    between the two, it is swept again for the same reason.
     """
 
     stores: Stores
     actors: tuple[Actor, ...]
-    flight: tuple[Message, ...] = ()
-    faults: int = -1
+    flight: tuple[Message, ...]
+    faults: int
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """Who takes part, and how much may go wrong.
 
     Args:
-        name: for reports.
-        tasks: one client each.
+        tasks: one client each; they are named p1, p2 and so on.
         versions: how many versions the model has at first.
-        sweeper: whether one is at work.
-        collector: how many runs a collector makes.
-        stranger: whether somebody else publishes once, at any moment.
-        old_packs: packs that are there at first, live and unreferenced.
+        packs: old packs that are live at first, and that no version needs.
         faults: how many writes may get lost or come late; None: any number.
-        crashes: whether clients may crash.
+        whole_sweeps: whether the sweeper settles an attempt in a single moment.
+        stranger: whether somebody else publishes once, at any moment.
+        collections: how many runs a collector makes.
     """
 
-    name: str
     tasks: tuple[Task, ...]
     versions: int = 1
-    sweeper: bool = True
-    whole_sweeps: bool = False
-    collector: int = 0
-    stranger: bool = False
-    old_packs: tuple[str, ...] = ()
+    packs: tuple[str, ...] = ()
     faults: int | None = None
-    crashes: bool = True
+    whole_sweeps: bool = False
+    stranger: bool = False
+    collections: int = 0
 
 
 class Protocol:
-    """A ``Model`` of one configuration.
+    """The ``Model`` of one configuration, right or with a mutation.
 
-    A fault is a write whose outcome its caller does not learn, and that lands at any later moment
-    or never. Everything else follows: a write that fails before is one that never lands, one that
-    was applied and timed out lands at once, and one after which the caller dies lands before a crash.
-    A pause is an actor that is not scheduled.
+    The one fault is a write whose caller does not learn its outcome, and that lands at any later
+    moment or never; with crashes it makes all others. A write that fails before is one that never
+    lands; one applied whose reply is lost lands at once; one after which its caller dies lands
+    before a crash. A pause is an actor whose turn does not come. Beside that, a conditional write
+    may be applied and yet answer False, as where a gateway sends it twice.
     """
 
     def __init__(self, configuration: Configuration, mutation: Mutation | None = None) -> None:
         self.configuration = configuration
-        clients = [
+        self._sweeper = SweeperScript(mutation, whole=configuration.whole_sweeps)
+        self._clients = [
             ClientScript(f"p{number}", task, mutation)
             for number, task in enumerate(configuration.tasks, 1)
         ]
-        attempts = max(task.attempts for task in configuration.tasks)
-        self._clients = clients
-        self._sweeper = SweeperScript(mutation, whole=configuration.whole_sweeps)
-        self._scripts: list[Script] = [*clients]
+        self._scripts: list[Script[Any]] = [*self._clients, self._sweeper]
         if configuration.stranger:
             self._scripts.append(StrangerScript())
-        if configuration.collector:
-            self._scripts.append(CollectorScript(configuration.collector, attempts))
-        if configuration.sweeper:
-            self._scripts.append(self._sweeper)
+        if configuration.collections:
+            attempts = max(task.attempts for task in configuration.tasks)
+            self._scripts.append(CollectorScript(configuration.collections, attempts))
 
     def initial(self) -> State:
-        """Some versions of which search knows, and nobody under way."""
-        count = self.configuration.versions
-        log = tuple(
-            Entry(
-                f"old.{number}",
-                "publish",
-                f"old.{number - 1}" if number > 1 else "",
-                number,
-                number - 1,
-            )
-            for number in range(1, count + 1)
-        )
-        packs = tuple(Pack(name, "live", 1, "whole") for name in self.configuration.old_packs)
+        """Some versions, which search knows, and nothing under way."""
+        log: tuple[Entry, ...] = ()
+        for number in range(1, self.configuration.versions + 1):
+            previous = log[-1].txid if log else ""
+            log += (Entry(f"old.{number}", "publish", previous, number, number - 1),)
+        packs = tuple(Pack(name, "live", 1, "whole") for name in self.configuration.packs)
         return State(
-            Stores(log=log, documents=facts(log).stale_since, packs=packs),
+            Stores(log=log, documents=facts(log).touched, packs=packs),
             tuple(script.start() for script in self._scripts),
-            faults=-1 if self.configuration.faults is None else self.configuration.faults,
+            (),
+            -1 if self.configuration.faults is None else self.configuration.faults,
         )
 
     def steps(self, state: State) -> Iterator[Step[State]]:
-        """All that may happen next, but a private call goes first: its order with others' does not
-        matter, as nobody sees it."""
+        """What may happen next; but while an actor's next call is private, nothing else.
+
+        That leaves fewer states and hides nothing: a private call changes its actor's place alone,
+        so whatever happens before it may as well happen after it.
+        """
         for index, script in enumerate(self._scripts):
             if script.private(state.actors[index]):
-                return self._turns(state, index)
+                return self._turn(state, index)
         return self.all_steps(state)
 
     def all_steps(self, state: State) -> Iterator[Step[State]]:
-        """All that may happen next, in every order."""
+        """What may happen next, in every order."""
         for index in range(len(self._scripts)):
-            yield from self._turns(state, index)
+            yield from self._turn(state, index)
         for message in state.flight:
-            rest = tuple(other for other in state.flight if other is not message)
-            stores = message.write.apply(state.stores) or state.stores
-            landed = replace(state, stores=stores, flight=_pending(rest, stores))
-            yield Step(message.actor, message.action, "lands", message.subject, landed)
-
-    def _turns(self, state: State, index: int) -> Iterator[Step[State]]:
-        """What one actor may do next."""
-        script, me = self._scripts[index], state.actors[index]
-        for call in script.calls(me, state.stores):
-            action = call.action or me.at
-            answers = self._answered(state, call)
-            if state.faults or not call.writes:
-                answers += self._unanswered(state, call, script.name, action)
-            for outcome, after, actor in answers:
-                actors = (*state.actors[:index], actor, *state.actors[index + 1 :])
-                yield Step(
-                    script.name, action, outcome, call.subject, replace(after, actors=actors)
-                )
-        crashed = script.crashed(me) if self.configuration.crashes else None
-        if crashed is not None:
-            actors = (*state.actors[:index], crashed, *state.actors[index + 1 :])
-            yield Step(script.name, me.at, "crash", "", replace(state, actors=actors))
-
-    def _answered(self, state: State, call: Call) -> list[tuple[str, State, Actor]]:
-        stores: Stores | None = state.stores
-        for write in call.writes:
-            assert stores is not None
-            stores = write.apply(stores)
-        if stores is None:
-            assert call.refused is not None
-            return [("ok", state, call.refused)]
-        after = replace(state, stores=stores, flight=_pending(state.flight, stores))
-        answers = [("ok", after, then) for then in call.then]
-        if call.failed:
-            answers.append(("doubled", after, call.refused))
-        return answers
-
-    def _unanswered(
-        self, state: State, call: Call, actor: str, action: str
-    ) -> list[tuple[str, State, Actor]]:
-        if not call.writes or not call.unsure:
-            return [("fails_before", state, then) for then in call.unsure]
-        late = {Message(actor, action, call.subject, write) for write in call.late or call.writes}
-        faults = state.faults - 1 if state.faults > 0 else state.faults
-        flight = _pending(tuple(sorted({*state.flight, *late})), state.stores)
-        after = replace(state, flight=flight, faults=faults)
-        answers = [("late", after, then) for then in call.unsure]
-        return answers + [
-            ("fails_before", replace(state, faults=faults), then) for then in call.failed
-        ]
+            after = land(state, (message,))
+            yield Step(message.actor, message.action, "lands", message.subject, after)
 
     def violations(self, state: State) -> list[str]:
-        """What "What always holds" says of every state."""
+        """What ARCHITECTURE.md says always holds, and does not."""
         stores = state.stores
         known = facts(stores.log)
-        wrong = [*known.wrong, *_missing(stores, known), *_forgotten(stores, known)]
+        wrong = [*known.wrong, *_lost_packs(stores, known), *_forgotten(stores, known)]
         for script, me in zip(self._clients, state.actors, strict=False):
             assert isinstance(me, Client)
-            wrong += _mistold(script, me, stores, known)
+            wrong += _told_wrong(script, me, known)
         return wrong
 
     def at_rest(self, state: State) -> list[str]:
-        """Whether a sweep brings search up to date and leaves no row behind, once all clients are
-        through. What is still in flight is lost here; where it lands first, that is another state."""
+        """Whether search shows the log after a sweep, once all clients are through.
+
+        What is still in flight is lost here; where it lands first, that is another state.
+        """
         if any(actor.at not in {DONE, DEAD} for actor in state.actors[: len(self._clients)]):
             return []
         stores = state.stores
         while stores.intents:
-            row = stores.intents[0]
-            for write in self._sweeper.sweep(row.txid, row.base, stores)[0].writes:
+            for write in self._sweeper.sweep(stores.intents[:1], stores)[0].writes:
                 stores = write.apply(stores) or stores
         known = facts(stores.log)
-        if stores.documents != known.stale_since:
-            return [f"after a sweep search shows {stores.documents}, the log {known.stale_since}"]
+        if stores.documents != known.touched:
+            return [f"after a sweep search shows {stores.documents}, and the log {known.touched}"]
         return []
+
+    def _turn(self, state: State, index: int) -> Iterator[Step[State]]:
+        """What one actor may do next."""
+        script, me = self._scripts[index], state.actors[index]
+        for call in script.calls(me, state.stores):
+            action = call.action or me.at
+            for outcome, after, then in _outcomes(state, call, script.name, action):
+                yield Step(script.name, action, outcome, call.subject, _with(after, index, then))
+        crashed = script.crashed(me)
+        if crashed is not None:
+            yield Step(script.name, me.at, "crash", "", _with(state, index, crashed))
+
+
+def land(state: State, messages: tuple[Message, ...]) -> State:
+    """The state after messages in flight landed; those whose condition is not met do nothing."""
+    stores = state.stores
+    for message in messages:
+        stores = message.write.apply(stores) or stores
+    rest = tuple(message for message in state.flight if message not in messages)
+    return replace(state, stores=stores, flight=_pending(rest, stores))
+
+
+def _with(state: State, index: int, actor: Actor) -> State:
+    actors = (*state.actors[:index], actor, *state.actors[index + 1 :])
+    return replace(state, actors=actors)
 
 
 def _pending(flight: tuple[Message, ...], stores: Stores) -> tuple[Message, ...]:
-    return tuple(message for message in flight if not message.write.spent(stores))
+    """Without the messages that can change nothing any more."""
+    return flight and tuple(message for message in flight if not message.write.spent(stores))
 
 
-def _missing(stores: Stores, known: Facts) -> list[str]:
-    """Packs that versions need and that are not there (1, 6)."""
-    return [
-        f"pack {pack} of a version is gone"
-        for pack in known.packs
-        if stores.pack(pack).file != "whole" or stores.pack(pack).state not in {"live", "condemned"}
-    ]
+_Outcomes = list[tuple[str, State, Actor]]
 
 
-def _forgotten(stores: Stores, known: Facts) -> list[str]:
-    """Documents that are stale though no intent says so (5)."""
-    wrong = []
-    oldest = min((row.base for row in stores.intents if not row.pack), default=len(stores.log))
-    for number, seq in enumerate(known.stale_since, 1):
+def _outcomes(state: State, call: Call, actor: str, action: str) -> _Outcomes:
+    """How a call may end, and how its actor goes on."""
+    if not call.writes:
+        answers = [("ok", state, then) for then in call.then]
+        return answers + [("fails_before", state, then) for then in call.unsure]
+    answers = _answered(state, call)
+    if state.faults and call.unsure:
+        answers += _unanswered(state, call, actor, action)
+    return answers
+
+
+def _answered(state: State, call: Call) -> _Outcomes:
+    stores: Stores | None = state.stores
+    for write in call.writes:
+        assert stores is not None, "only a single write is conditional"
+        stores = write.apply(stores)
+    if stores is None:
+        return [("ok", state, call.refused)]
+    after = replace(state, stores=stores, flight=_pending(state.flight, stores))
+    answers: _Outcomes = [("ok", after, then) for then in call.then]
+    if call.refused is not None and call.unsure:
+        answers.append(("doubled", after, call.refused))
+    return answers
+
+
+def _unanswered(state: State, call: Call, actor: str, action: str) -> _Outcomes:
+    sent = {Message(actor, action, call.subject, write) for write in call.late or call.writes}
+    flight = _pending(tuple(sorted({*state.flight, *sent})), state.stores)
+    lost = replace(state, faults=state.faults - 1 if state.faults > 0 else -1)
+    answers: _Outcomes = [("late", replace(lost, flight=flight), then) for then in call.unsure]
+    return answers + [("fails_before", lost, then) for then in call.failed]
+
+
+def _lost_packs(stores: Stores, known: Facts) -> Iterator[str]:
+    """Packs that versions need and that are not there: promises 1 and 6."""
+    for name in known.packs:
+        pack = stores.pack(name)
+        if pack.file != "whole" or pack.state not in {"live", "condemned"}:
+            yield f"pack {name} of a version is {pack.state}, its file {pack.file or 'gone'}"
+
+
+def _forgotten(stores: Stores, known: Facts) -> Iterator[str]:
+    """Documents that are stale though no intent says so: promise 5."""
+    if stores.documents == known.touched:
+        return
+    bases = [row.base for row in stores.intents if row.pack == INTENT]
+    unsaid = min(bases, default=len(stores.log)) + 1
+    for number, seq in enumerate(known.touched, 1):
         shown = stores.documents[number - 1] if number <= len(stores.documents) else 0
-        if shown > seq or (shown < seq and oldest >= seq):
-            wrong.append(f"the document of version {number} shows entry {shown}, not {seq}")
-    return wrong
+        if shown > seq or (shown < seq < unsaid):
+            yield f"version {number}'s document shows entry {shown}, not {seq}; no intent says so"
 
 
-def _mistold(script: ClientScript, me: Client, stores: Stores, known: Facts) -> list[str]:
-    """A client whose answer and the log disagree (1, 2)."""
-    own = [entry for entry in stores.log if entry.txid.startswith(f"{script.name}.")]
+def _told_wrong(script: ClientScript, me: Client, known: Facts) -> Iterator[str]:
+    """A client whose answer is not what the log says: promises 1 and 2."""
+    own = script.txids & known.txids
     if len(own) > 1:
-        return [f"{script.name} was asked once and is in the log {len(own)} times"]
-    made = bool(own) or (script.task.request and known.by_request > 0)
-    if me.told == "ok" and not made:
-        return [f"{script.name} was told ok, but is not in the log"]
-    if me.told in {"failed", "conflict", "unchanged"} and own:
-        return [f"{script.name} was told {me.told}, but is in the log"]
-    return []
+        yield f"{script.name} was asked once, and is in the log as {sorted(own)}"
+    found = script.task.request and known.made
+    if me.told == "ok" and not own and not found:
+        yield f"{script.name} was told ok, and is not in the log"
+    if me.told in {"unchanged", "conflict", "failed"} and own:
+        yield f"{script.name} was told {me.told}, and is in the log"

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from modelhub.testing.protocol.actors import DONE, Call
 from modelhub.testing.protocol.client import Client, Setting
 from modelhub.testing.protocol.mutations import Mutation
-from modelhub.testing.protocol.world import ChangePack, PutFile, PutRow, Row, Stores
+from modelhub.testing.protocol.world import INTENT, ChangePack, PutFile, PutRow, Row, Stores
 
 
 def storing(who: Setting, me: Client) -> Client:
@@ -42,7 +42,7 @@ def put_model(who: Setting, me: Client, _stores: Stores) -> Call:
 def put_intent(who: Setting, me: Client, _stores: Stores) -> Call:
     """The intent and the first pins: one call, but not one atomic write."""
     me_announced = replace(me, announced=True)
-    rows = () if who.mutation is Mutation.NO_INTENT else (_row(who, me, ""),)
+    rows = () if who.mutation is Mutation.NO_INTENT else (_row(who, me, INTENT),)
     if who.mutation is Mutation.PIN_NOT_AWAITED and _pinned(me):
         return who.putting(me, replace(me_announced, at="put_pins"), rows)
     return who.putting(me, _to_check(who, me_announced), rows + _pins(who, me))

@@ -8,11 +8,15 @@ import msgspec
 from msgspec.structs import replace
 
 FENCE = "fence"
-INTENT = ("",)
-"""The key, behind its txid, of an attempt's own row in ``intents``."""
+INTENT = ""
+"""Stands for the pack in the key of an attempt's own row in ``intents``."""
 
 
-class Entry(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
+class Value(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
+    """A part of a state: immutable, small and quick to compare."""
+
+
+class Entry(Value, frozen=True):
     """A log row; its sequence is its place in the log, from 1.
 
     ``number`` is the version that it is about, ``parent`` the one that a new version follows.
@@ -23,21 +27,24 @@ class Entry(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     previous: str
     number: int = 0
     parent: int = 0
-    request: str = ""
+    request: bool = False
     packs: tuple[str, ...] = ()
 
 
-class Row(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
-    """A row of ``intents``: the attempt's own, or with ``pack`` one of its pins."""
+class Row(Value, frozen=True):
+    """A row of ``intents``: an attempt's own, or one of its pins."""
 
     txid: str
     pack: str
     base: int
 
 
-class Pack(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
-    """A pack's row (``state`` empty: none; ``token`` counts its changes) and its file: ``whole``,
-    ``torn`` or none."""
+class Pack(Value, frozen=True):
+    """A pack's row and its file.
+
+    ``state`` is empty where there is no row, ``token`` counts the row's changes, and ``file`` is
+    ``whole``, ``torn`` or empty.
+    """
 
     name: str
     state: str = ""
@@ -45,7 +52,7 @@ class Pack(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     file: str = ""
 
 
-class Stores(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+class Stores(Value, frozen=True):
     """All that is stored for one model. Tuples that stand for sets are sorted.
 
     ``documents`` holds, by version, the entry that its search document shows (0: none), and
@@ -68,7 +75,7 @@ class Stores(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
         return replace(self, packs=tuple(sorted([*others, changed])))
 
 
-class Write(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
+class Write(Value, frozen=True):
     """One atomic write, of one row, file or document."""
 
     def apply(self, stores: Stores) -> Stores | None:
@@ -81,48 +88,50 @@ class Write(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
         return False
 
 
-class PutLog(Write, frozen=True, order=True, gc=False, cache_hash=True):
+class PutLog(Write, frozen=True):
     """Put-if-absent of log row ``seq``."""
 
     seq: int
     entry: Entry
 
     def apply(self, stores: Stores) -> Stores | None:
-        if len(stores.log) >= self.seq:
-            return None
-        return replace(stores, log=(*stores.log, self.entry))
+        """A longer log."""
+        return None if self.spent(stores) else replace(stores, log=(*stores.log, self.entry))
 
     def spent(self, stores: Stores) -> bool:
+        """Log rows are never removed."""
         return len(stores.log) >= self.seq
 
 
-class PutRow(Write, frozen=True, order=True, gc=False, cache_hash=True):
+class PutRow(Write, frozen=True):
     """Put of an intent or a pin."""
 
     row: Row
 
     def apply(self, stores: Stores) -> Stores:
+        """The row, whatever was there."""
         key = (self.row.txid, self.row.pack)
         others = [row for row in stores.intents if (row.txid, row.pack) != key]
         return replace(stores, intents=tuple(sorted([*others, self.row])))
 
 
-class RemoveRows(Write, frozen=True, order=True, gc=False, cache_hash=True):
-    """Removal of rows of one attempt: its intent (``packs`` is ``INTENT``), these pins, or all."""
+class RemoveRows(Write, frozen=True):
+    """Removal of an attempt's rows: those of ``packs``, or all its pins where none are named."""
 
     txid: str
     packs: tuple[str, ...] = ()
 
     def apply(self, stores: Stores) -> Stores:
-        """The stores without them."""
+        """No such rows."""
         rows = tuple(row for row in stores.intents if not self._names(row))
         return replace(stores, intents=rows)
 
     def _names(self, row: Row) -> bool:
-        return row.txid == self.txid and (row.pack in self.packs or (not self.packs and row.pack != ""))
+        named = row.pack in self.packs if self.packs else row.pack != INTENT
+        return row.txid == self.txid and named
 
 
-class ChangePack(Write, frozen=True, order=True, gc=False, cache_hash=True):
+class ChangePack(Write, frozen=True):
     """Check-and-put of a pack's row: it must hold ``token`` (0: be absent)."""
 
     name: str
@@ -130,37 +139,41 @@ class ChangePack(Write, frozen=True, order=True, gc=False, cache_hash=True):
     state: str
 
     def apply(self, stores: Stores) -> Stores | None:
+        """The row with a new token."""
         pack = stores.pack(self.name)
         if pack.token != self.token:
             return None
         return stores.with_pack(replace(pack, state=self.state, token=pack.token + 1))
 
     def spent(self, stores: Stores) -> bool:
+        """A token never comes back."""
         return stores.pack(self.name).token > self.token
 
 
-class PutFile(Write, frozen=True, order=True, gc=False, cache_hash=True):
-    """A pack's file: written whole, torn by an overwrite that began, or removed."""
+class PutFile(Write, frozen=True):
+    """A pack's file: written whole, torn by a creation that did not get further, or removed."""
 
     name: str
     file: str
 
     def apply(self, stores: Stores) -> Stores:
+        """The file as it is now."""
         return stores.with_pack(replace(stores.pack(self.name), file=self.file))
 
 
-class PutLookup(Write, frozen=True, order=True, gc=False, cache_hash=True):
+class PutLookup(Write, frozen=True):
     """Put of the row that says: entry ``seq`` makes version ``number`` for the request id."""
 
     number: int
     seq: int
 
     def apply(self, stores: Stores) -> Stores:
+        """The row, whatever was there."""
         others = [row for row in stores.lookup if row[0] != self.number]
         return replace(stores, lookup=tuple(sorted([*others, (self.number, self.seq)])))
 
 
-class PutDocument(Write, frozen=True, order=True, gc=False, cache_hash=True):
+class PutDocument(Write, frozen=True):
     """A version's search document as of entry ``seq``; where ``versioned``, never over a newer."""
 
     number: int
@@ -168,13 +181,15 @@ class PutDocument(Write, frozen=True, order=True, gc=False, cache_hash=True):
     versioned: bool = True
 
     def apply(self, stores: Stores) -> Stores:
-        documents = [*stores.documents, *[0] * (self.number - len(stores.documents))]
-        if self.versioned and documents[self.number - 1] >= self.seq:
+        """The document, unless a newer one is there."""
+        if self.spent(stores):
             return stores
+        documents = [*stores.documents, *[0] * (self.number - len(stores.documents))]
         documents[self.number - 1] = self.seq
         return replace(stores, documents=tuple(documents))
 
     def spent(self, stores: Stores) -> bool:
+        """Versions only grow."""
         known = len(stores.documents) >= self.number
         return self.versioned and known and stores.documents[self.number - 1] >= self.seq
 
@@ -182,63 +197,74 @@ class PutDocument(Write, frozen=True, order=True, gc=False, cache_hash=True):
 class Facts(msgspec.Struct, frozen=True):
     """What a log adds up to, and what is wrong with it.
 
-    ``touched`` holds, by version, the newest entry that touches its search document;
-    ``by_request`` the version made for the request id; ``packs`` all that versions need.
+    ``touched`` holds, by version, the newest entry that touches its search document, ``made`` the
+    version made for the request id (0: none), ``packs`` all that versions need.
     """
 
     next: int
     head: int
     deleted: frozenset[int]
     touched: tuple[int, ...]
-    by_request: int
+    made: int
     packs: tuple[str, ...]
+    txids: frozenset[str]
     wrong: tuple[str, ...]
 
 
 @cache
 def facts(log: tuple[Entry, ...]) -> Facts:
-    """Fold a log, checking numbers, chain, txids and request ids on the way."""
-    parents: list[int] = []
-    newest: list[int] = []
-    deleted: set[int] = set()
-    wrong: list[str] = []
-    made: list[int] = []
-    head = 0
-    for seq, entry in enumerate(log, 1):
-        if entry.previous != (log[seq - 2].txid if seq > 1 else ""):
-            wrong.append(f"entry {seq} names {entry.previous!r} as its predecessor")
-        if entry.op == FENCE:
-            continue
-        if entry.op == "publish":
-            if entry.number != len(parents) + 1:
-                wrong.append(f"entry {seq} makes version {entry.number} after {len(parents)}")
-            parents.append(entry.parent)
-            touched.append(seq)
-            made += [entry.number] if entry.request else []
-        elif (entry.number in deleted) == (entry.op == "delete"):
-            wrong.append(f"entry {seq}: {entry.op} of version {entry.number}, which is so already")
-        deleted = (deleted | {entry.number}) if entry.op == "delete" else deleted - {entry.number}
-        before, head = head, _head(parents, deleted)
-        for number in {entry.number, *({before, head} - {0} if before != head else ())}:
-            touched[number - 1] = seq
-    txids = [entry.txid for entry in log if entry.op != FENCE]
-    wrong += [f"{txid} is twice in the log" for txid in set(txids) if txids.count(txid) > 1]
-    if len(made) > 1:
-        wrong.append(f"one request made versions {made}")
-    packs = sorted({pack for entry in log for pack in entry.packs})
+    """Fold a log, checking its chain, numbers, txids and requests on the way."""
+    if not log:
+        return Facts(1, 0, frozenset(), (), 0, (), frozenset(), ())
+    *earlier, entry = log
+    before, seq = facts(tuple(earlier)), len(log)
+    wrong = [*before.wrong, *_wrong(entry, earlier, before)]
+    if entry.op == FENCE:
+        return replace(before, wrong=tuple(wrong))
+    deleted = before.deleted - {entry.number}
+    touched = list(before.touched)
+    if entry.op == "publish":
+        touched.append(seq)
+    elif entry.op == "delete":
+        deleted |= {entry.number}
+    head = _head(log, deleted)
+    moved = {before.head, head} - {0} if head != before.head else set()
+    for number in {entry.number, *moved}:
+        touched[number - 1] = seq
     return Facts(
-        next=len(parents) + 1,
+        next=len(touched) + 1,
         head=head,
-        deleted=frozenset(deleted),
+        deleted=deleted,
         touched=tuple(touched),
-        by_request=made[0] if made else 0,
-        packs=tuple(packs),
+        made=entry.number if entry.request else before.made,
+        packs=tuple(sorted({*before.packs, *entry.packs})),
+        txids=before.txids | {entry.txid},
         wrong=tuple(wrong),
     )
 
 
-def _head(parents: list[int], deleted: set[int]) -> int:
-    number = len(parents)
+def _wrong(entry: Entry, earlier: list[Entry], before: Facts) -> list[str]:
+    """What is wrong with ``entry`` on top of ``earlier`` entries."""
+    wrong = []
+    if entry.previous != (earlier[-1].txid if earlier else ""):
+        wrong.append(f"{entry.txid} is chained to {entry.previous}, not to what is before it")
+    if entry.txid in before.txids:
+        wrong.append(f"{entry.txid} is twice in the log")
+    if entry.op == "publish" and entry.number != before.next:
+        wrong.append(f"{entry.txid} makes version {entry.number} where {before.next} is next")
+    if entry.request and before.made:
+        wrong.append(f"one request made versions {before.made} and {entry.number}")
+    if entry.op in {"delete", "undelete"}:
+        is_deleted = entry.number in before.deleted
+        if is_deleted == (entry.op == "delete") or entry.number >= before.next:
+            wrong.append(f"{entry.txid} is to {entry.op} version {entry.number}, which cannot be")
+    return wrong
+
+
+def _head(log: tuple[Entry, ...], deleted: frozenset[int]) -> int:
+    """The nearest version that is not deleted, from the newest down the parents."""
+    parents = {entry.number: entry.parent for entry in log if entry.op == "publish"}
+    number = max(parents)
     while number and number in deleted:
-        number = parents[number - 1]
+        number = parents[number]
     return number

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tracemalloc
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from modelhub.content.cut import CONTENT_CUTTER, TENSOR_CUTTER, cut
 from modelhub.content.tree import SourceFile, open_unchanged, survey
-from modelhub.errors import Conflict
+from modelhub.errors import Conflict, Unavailable
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -166,15 +167,17 @@ def test_pieces_cover_the_file_whatever_the_reads_give(
 
 
 @pytest.mark.parametrize("name", ["a.bin", "a.safetensors"])
-@pytest.mark.parametrize("off_by", [-MIB, -1, 1, MIB])
+@pytest.mark.parametrize("off_by", [-6 * MIB, -MIB, -1, 1, MIB])
 def test_a_file_of_another_length_than_surveyed_conflicts(
     safetensors_bytes: Safetensors, name: str, off_by: int
 ) -> None:
-    data = safetensors_bytes([("a", noise(5 * MIB))])
+    data = safetensors_bytes([("a", noise(9 * MIB))])
     changed = data + bytes(off_by) if off_by > 0 else data[:off_by]
     _, pieces = cut(io.BytesIO(changed), source_of(data, name))
+    seen: list[bytes] = []
     with pytest.raises(Conflict, match="changed while it was read"):
-        list(pieces)
+        seen.extend(pieces)
+    assert all(seen)
 
 
 def test_a_file_that_never_ends_is_left_soon_after_its_length() -> None:
@@ -191,6 +194,29 @@ def test_a_file_that_never_ends_is_left_soon_after_its_length() -> None:
     with pytest.raises(Conflict):
         list(pieces)
     assert endless.given_bytes <= 12 * MIB
+
+
+@pytest.mark.parametrize("name", ["a.bin", "a.safetensors"])
+@pytest.mark.parametrize("good_bytes", [0, 2 * MIB])
+def test_a_failing_disk_is_reported_by_the_file_that_it_holds(
+    safetensors_bytes: Safetensors, name: str, good_bytes: int
+) -> None:
+    class Failing(io.BytesIO):
+        def _check(self) -> None:
+            if self.tell() >= good_bytes:
+                raise OSError(errno.EIO, "Input/output error")
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self._check()
+            return super().read(size)
+
+        def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+            self._check()
+            return super().readinto(memoryview(buffer)[:MIB])
+
+    data = safetensors_bytes([("a", noise(5 * MIB))])
+    with pytest.raises(Unavailable, match=f"'{name}' could not be read: Input/output error"):
+        list(cut(Failing(data), source_of(data, name))[1])
 
 
 @pytest.mark.parametrize("name", ["a.bin", "a.safetensors"])

@@ -156,13 +156,18 @@ def forged(name: str, values: list[Any], *, table: str = "files") -> bytes:
     return joined(files, with_column(chunks, name, values))
 
 
-def with_nulls_in_dictionary() -> bytes:
+def with_packs(indices: list[int], packs: list[str | None]) -> bytes:
     files, chunks = streams(encoded(FILES[:2]))
-    packs = pa.DictionaryArray.from_arrays(
-        pa.array([0, 0, 1], pa.int32()), pa.array([PACKS[0], None])
-    )
+    keys = pa.array(indices, pa.int32())
+    column = pa.DictionaryArray.from_arrays(keys, pa.array(packs, pa.utf8()), safe=False)
     at = chunks.schema.get_field_index("pack")
-    return joined(files, chunks.set_column(at, chunks.schema.field(at), packs))
+    return joined(files, chunks.set_column(at, chunks.schema.field(at), column))
+
+
+def with_bytes_for_a_path() -> bytes:
+    files, chunks = streams(encoded(FILES[:2]))
+    paths = pa.array([b"a", b"\xff"]).view(pa.utf8())
+    return joined(files.set_column(0, files.schema.field(0), paths), chunks)
 
 
 def without_format() -> bytes:
@@ -203,6 +208,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "streams swapped": swapped,
     "a chunk too many": with_an_extra_chunk,
     "a null path": lambda: forged("path", ["a", None]),
+    "a null mode": lambda: forged("mode", [None, 0o644]),
+    "a null offset": lambda: forged("offset", [16, 16, None], table="chunks"),
     "a path upwards": lambda: forged("path", ["../a", "b"]),
     "an absolute path": lambda: forged("path", ["/a", "b"]),
     "a NUL in a path": lambda: forged("path", ["a\0", "b"]),
@@ -220,7 +227,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a null digest": lambda: forged("digest", [None] * 3, table="chunks"),
     "a pack outside": lambda: forged("pack", ["../../etc/passwd"] * 3, table="chunks"),
     "a null pack": lambda: forged("pack", [None] * 3, table="chunks"),
-    "a null among packs": with_nulls_in_dictionary,
+    "a null among packs": lambda: with_packs([0, 0, 1], [PACKS[0], None]),
+    "a pack that is not listed": lambda: with_packs([0, 0, 2_000_000_000], [PACKS[0]]),
+    "a pack before the first": lambda: with_packs([0, -5, 0], [PACKS[0]]),
+    "a path that is no text": with_bytes_for_a_path,
     "an unknown encoding": lambda: forged("encoding", [0, 0, 9], table="chunks"),
     "a base for a raw chunk": lambda: forged("base", [None, None, bytes(32)], table="chunks"),
     "a raw chunk with two lengths": lambda: forged("stored", [3, 3, 6], table="chunks"),

@@ -297,7 +297,13 @@ def turn_into_a_pipe(location: Path) -> None:
     os.mkfifo(location)
 
 
-CHANGES = [append, rewrite, replace, remove, turn_into_a_pipe]
+def replace_the_folder(location: Path) -> None:
+    folder = location.parent
+    folder.rename(folder.with_name("before"))
+    shutil.copytree(folder.with_name("before"), folder)
+
+
+CHANGES = [append, rewrite, replace, remove, turn_into_a_pipe, replace_the_folder]
 
 
 def read_while(source: SourceFile, change: Change) -> None:
@@ -308,8 +314,8 @@ def read_while(source: SourceFile, change: Change) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_between_survey_and_reading_conflicts(tmp_path: Path, change: Change) -> None:
-    write(tmp_path, "a.bin")
-    source = only(tmp_path)
+    write(tmp_path, "model/a.bin")
+    source = only(tmp_path / "model")
     change(source.location)
     changed = pytest.raises(Conflict, match=r"'a\.bin' changed while it was read")
     with changed, open_unchanged(source):
@@ -318,9 +324,9 @@ def test_a_change_between_survey_and_reading_conflicts(tmp_path: Path, change: C
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_while_reading_conflicts(tmp_path: Path, change: Change) -> None:
-    write(tmp_path, "a.bin")
+    write(tmp_path, "model/a.bin")
     with pytest.raises(Conflict, match=r"'a\.bin' changed while it was read"):
-        read_while(only(tmp_path), change)
+        read_while(only(tmp_path / "model"), change)
 
 
 def test_an_error_of_the_reader_itself_is_not_hidden_by_a_change(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Real HDFS, HBase and Elasticsearch servers on this machine, without containers."""
