@@ -9,18 +9,18 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
-import pathspec
 from blake3 import blake3
 
+from modelhub.content.ignore import IgnoreRules
 from modelhub.content.manifest import Manifest, ManifestFile
 from modelhub.content.read import iter_file
 from modelhub.coordinator.context import Context, Progress
 from modelhub.errors import (
     AlreadyExists,
     Forbidden,
-    InvalidInput,
     ModelhubError,
     NotFound,
     Unavailable,
@@ -39,17 +39,22 @@ def select(manifest: Manifest, include: Sequence[str]) -> list[ManifestFile]:
     """
     if not include:
         return list(manifest.files)
-    try:
-        spec = pathspec.PathSpec.from_lines("gitignore", include)
-    except ValueError as exc:
-        raise InvalidInput(f"{shown(' '.join(include))} is no pattern: {exc}") from exc
-    chosen = [file for file in manifest.files if spec.match_file(file.path)]
+    rules = IgnoreRules(include)
+    chosen = [file for file in manifest.files if _matches(rules, file.path)]
     if not chosen:
         raise NotFound(
             f"no file of the version matches {shown(', '.join(include))}",
             remedy="`modelhub show` lists its files.",
         )
     return chosen
+
+
+def _matches(rules: IgnoreRules, path: str) -> bool:
+    """Whether a pattern fits ``path``, or a folder that it lies in."""
+    folders = accumulate(path.split("/")[:-1], "{}/{}".format)
+    return any(rules.ignores(folder, is_folder=True) for folder in folders) or rules.ignores(
+        path, is_folder=False
+    )
 
 
 def fetch(

@@ -1,4 +1,4 @@
-"""A sound hub, a copy of it to be hurt past the stores, and what must hold for the rest of it."""
+"""Hubs to be hurt past their stores or to be asked badly, and what must hold for them then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from modelhub.cli.app import app
 from modelhub.content.manifest import ChunkRef
 from modelhub.coordinator import keys, log, publish, versions
 from modelhub.coordinator.log import Sealed
-from modelhub.errors import CorruptData
+from modelhub.errors import CorruptData, ModelhubError
+from modelhub.hub import Hub
 from modelhub.records import Address, Published
 
 MOOD, LONG, INTACT = "nlp.mood", "nlp.long", "nlp.intact"
@@ -29,6 +30,22 @@ GARBAGE = b'{"not": "what belongs here'
 """A row's value that is no record."""
 
 Pull = Callable[[str], dict[str, bytes]]
+
+
+def refused(kind: type[ModelhubError], act: Callable[[], object], *about: str) -> ModelhubError:
+    """The call's error has this class, names the thing, says what to do, and hides nothing."""
+    with pytest.raises(ModelhubError) as caught:
+        act()
+    assert isinstance(caught.value, kind), caught.value
+    for text in about:
+        assert text in caught.value.message
+    assert "fsck" in caught.value.remedy if kind is CorruptData else caught.value.remedy
+    assert len(caught.value.message) < 500
+    assert caught.value.message.isprintable()
+    return caught.value
+
+
+# --- a hub that is hurt ------------------------------------------------------------------------
 
 
 def files_of(revision: str) -> dict[str, bytes]:
@@ -168,9 +185,48 @@ def rest_is_sound(damaged: Damaged, pulled: Pull, source: Path) -> Iterator[None
     assert damaged.hub.edit(INTACT, title="still fine").metadata.title == "still fine"
 
 
-def refused(act: Callable[[], object], about: str) -> None:
-    """The call does not serve anything: its error names what is damaged, and what to do."""
-    with pytest.raises(CorruptData) as caught:
-        act()
-    assert about in caught.value.message
-    assert "fsck" in caught.value.remedy
+# --- a hub that is asked badly -----------------------------------------------------------------
+
+
+def hub_folder(hub: Hub) -> Path:
+    return Path(hub._address)
+
+
+def push(hub: Hub, name: str = MOOD, /, **options: Any) -> object:
+    return hub.push(name, hub_folder(hub).parent / "model", **options)
+
+
+def dump(folder: Path) -> object:
+    """Every row of every database, and every other file with its size: past the stores."""
+    rows = {}
+    for file in folder.rglob("*.sqlite"):
+        with closing(sqlite3.connect(file)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for (table,) in tables.fetchall():
+                rows[file.name, table] = connection.execute(f'SELECT * FROM "{table}"').fetchall()
+    files = [file for file in folder.rglob("*") if ".sqlite" not in file.name]
+    return rows, sorted((str(file), file.is_dir() or file.stat().st_size) for file in files)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with two versions, and the folder that they came from."""
+    monkeypatch.setenv("MODELHUB_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "weights.bin").write_bytes(random.Random(0).randbytes(5000))
+    with modelhub.connect(tmp_path / "hub") as hub:
+        for number in (1, 2):
+            (model / "config.json").write_text(f'{{"number": {number}}}')
+            hub.push(MOOD, model)
+        yield hub
+
+
+@pytest.fixture
+def nothing_changes(hub: Hub, tmp_path: Path) -> Iterator[None]:
+    before = dump(hub_folder(hub))
+    yield
+    assert dump(hub_folder(hub)) == before
+    assert not (tmp_path / "pulled").exists()
+    assert not (tmp_path / "cache").exists()

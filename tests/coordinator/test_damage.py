@@ -49,11 +49,11 @@ def test_a_damaged_chunk_is_named_and_not_served(
     assert [found.subject for found in damaged.hub.verify(revision).findings] == [
         f"{revision} weights.bin"
     ]
-    refused(lambda: pulled(revision), pack)
+    refused(CorruptData, lambda: pulled(revision), pack)
     left = tmp_path / "pulled" / revision
     assert (left / "vocabulary.txt").read_bytes() == VOCABULARY
     assert not (left / "weights.bin").exists()
-    refused(lambda: damaged.hub.snapshot(revision), pack)
+    refused(CorruptData, lambda: damaged.hub.snapshot(revision), pack)
     assert not list((tmp_path / "cache").glob("snapshots/*"))
     code, complaint = damaged.run("pull", revision, str(tmp_path / "by-command"))
     assert (code, pack in complaint, "fsck" in complaint) == (8, True, True)
@@ -95,7 +95,7 @@ def test_a_missing_pack_is_named_and_its_version_not_served(
             ("manifest-damaged", revision),
         }
     for act in (pulled, damaged.hub.snapshot, damaged.hub.files):
-        refused(lambda act=act: act(revision), pack.name)  # type: ignore[misc]
+        refused(CorruptData, lambda act=act: act(revision), pack.name)  # type: ignore[misc]
     assert damaged.hub.show(revision).number == 3
     assert pulled(f"{MOOD}@2") == files_of(f"{MOOD}@2")
     assert damaged.hub.push(MOOD, source).number == 4
@@ -118,7 +118,7 @@ def test_a_pack_of_the_wrong_length_is_named_and_served_only_where_it_is_right(
         assert pulled(revision) == files_of(revision)
     else:
         assert ("manifest-damaged", revision) in named
-        refused(lambda: pulled(revision), pack.name)
+        refused(CorruptData, lambda: pulled(revision), pack.name)
 
 
 @pytest.mark.parametrize("position", [-1, -20, -60, -100, -150, -250, 3])
@@ -146,8 +146,8 @@ def test_a_damaged_manifest_is_named_and_nothing_is_read_by_it(
     assert ("manifest-damaged", revision) in damaged.findings(data=False)
     assert {kind for kind, _ in damaged.findings()} == {"manifest-damaged", "chunk-damaged"}
     for act in (pulled, damaged.hub.snapshot, damaged.hub.files):
-        refused(lambda act=act: act(revision), place.pack)  # type: ignore[misc]
-    refused(lambda: damaged.hub.diff(f"{MOOD}@2", revision), place.pack)
+        refused(CorruptData, lambda act=act: act(revision), place.pack)  # type: ignore[misc]
+    refused(CorruptData, lambda: damaged.hub.diff(f"{MOOD}@2", revision), place.pack)
     assert not (tmp_path / "pulled" / revision).exists()
     assert damaged.hub.show(revision).metadata.title == revision
     assert damaged.hub.push(MOOD, source).number == 4
@@ -166,7 +166,7 @@ def test_a_sound_pack_in_the_place_of_another_is_named(
         forged.add(blake3(data).digest(), data)
     assert forged.finish() == pack.stat().st_size
     shutil.copy(tmp_path / "forged" / pack_path(pack.name), pack)
-    refused(lambda: pulled(f"{INTACT}@1"), pack.name)
+    refused(CorruptData, lambda: pulled(f"{INTACT}@1"), pack.name)
     assert any(pack.name in subject for _, subject in damaged.findings())
 
 
@@ -178,7 +178,7 @@ def test_no_bit_of_the_newest_log_row_turns_round_unnoticed(damaged: Damaged) ->
     whole = damaged.get("log", key)
     for position in range(len(whole)):
         damaged.flip("log", key, position)
-        refused(lambda: damaged.hub.show(f"{MOOD}@1"), f"entry 3 of {MOOD}'s log")
+        refused(CorruptData, lambda: damaged.hub.show(f"{MOOD}@1"), f"entry 3 of {MOOD}'s log")
         damaged.put("log", key, whole)
     assert damaged.hub.show(MOOD).number == 3
 
@@ -199,7 +199,7 @@ def test_a_model_with_a_damaged_head_is_named_and_left_alone(
         lambda: hub.push(INTACT, source, bases=[MOOD]),
     ]
     for act in acts:
-        refused(act, f"entry 3 of {MOOD}'s log")
+        refused(CorruptData, act, f"entry 3 of {MOOD}'s log")
     assert not (tmp_path / "pulled").exists()
     code, complaint = damaged.run("log", MOOD)
     assert (code, MOOD in complaint) == (8, True)
@@ -217,8 +217,8 @@ def test_a_damaged_row_far_below_the_head_hides_what_needs_it_alone(
     hurt(damaged, "log", keys.log(LONG, 5))
     assert any(subject.startswith(f"{LONG} entry") for _, subject in damaged.findings())
     for act in (damaged.hub.show, pulled, damaged.hub.snapshot):
-        refused(lambda act=act: act(f"{LONG}@5"), LONG)  # type: ignore[misc]
-    refused(lambda: damaged.hub.log(LONG), LONG)
+        refused(CorruptData, lambda act=act: act(f"{LONG}@5"), LONG)  # type: ignore[misc]
+    refused(CorruptData, lambda: damaged.hub.log(LONG), LONG)
     assert len(damaged.hub.log(LONG, limit=34)) == 34
     for revision in (f"{LONG}@4", f"{LONG}@6", f"{LONG}@40"):
         assert pulled(revision) == files_of(revision)
@@ -230,7 +230,7 @@ def test_a_row_that_is_not_there_breaks_the_log(damaged: Damaged, seq: int) -> N
     damaged.delete("log", keys.log(MOOD, seq))
     assert damaged.findings() == {("log-broken", f"{MOOD} entry {seq + 1}")}
     for act in (damaged.hub.show, damaged.hub.log, damaged.hub.files):
-        refused(lambda act=act: act(MOOD), f"the log of {MOOD}")  # type: ignore[misc]
+        refused(CorruptData, lambda act=act: act(MOOD), f"the log of {MOOD}")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_another_valid_entry_in_a_rows_place_is_not_taken_for_it(
     damaged.put("log", keys.log(MOOD, seq), damaged.get("log", keys.log(name, its_seq)))
     assert any(subject.startswith(f"{MOOD} entry") for _, subject in damaged.findings())
     for act in (damaged.hub.show, damaged.hub.log, damaged.hub.files):
-        refused(lambda act=act: act(MOOD), f"the log of {MOOD}")  # type: ignore[misc]
+        refused(CorruptData, lambda act=act: act(MOOD), f"the log of {MOOD}")  # type: ignore[misc]
 
 
 @pytest.mark.xfail(strict=True, reason="a log without its newest rows looks like a shorter one")
@@ -254,7 +254,7 @@ def test_a_newest_row_that_is_not_there_is_missed(damaged: Damaged, source: Path
     damaged.delete("log", keys.log(MOOD, 3))
     errors = [found for found in damaged.hub.fsck().findings if found.severity == "error"]
     assert any(MOOD in found.subject for found in errors)
-    refused(lambda: damaged.hub.push(MOOD, source), MOOD)
+    refused(CorruptData, lambda: damaged.hub.push(MOOD, source), MOOD)
 
 
 @pytest.mark.xfail(strict=True, reason="an entry does not say which model it belongs to")
@@ -262,7 +262,7 @@ def test_another_models_only_entry_is_not_served_under_this_name(damaged: Damage
     for seq in (2, 3):
         damaged.delete("log", keys.log(MOOD, seq))
     damaged.put("log", keys.log(MOOD, 1), damaged.get("log", keys.log(INTACT, 1)))
-    refused(lambda: damaged.hub.files(MOOD), MOOD)
+    refused(CorruptData, lambda: damaged.hub.files(MOOD), MOOD)
 
 
 @pytest.mark.xfail(strict=True, raises=ValueError, reason="keys are taken apart without a check")
@@ -317,7 +317,7 @@ def test_damaged_metadata_is_named_and_not_shown(
         lambda: hub.delete(revision),
     ]
     for act in acts:
-        refused(act, f"the metadata of {revision}")
+        refused(CorruptData, act, f"the metadata of {revision}")
     assert pulled(revision) == files_of(revision)
     assert hub.show(f"{MOOD}@2").metadata.title == f"{MOOD}@2"
     assert [entry.number for entry in hub.log(MOOD)] == [3, 2, 1]

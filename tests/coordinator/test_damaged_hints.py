@@ -193,7 +193,7 @@ def test_an_unreadable_document_is_not_served(
     damaged: Damaged, everything_reads_right: Callable[[], None]
 ) -> None:
     damaged.sql(DOCUMENT, "{", f"{MOOD}@3", file="search.sqlite")
-    refused(lambda: damaged.hub.search(MOOD), f"{MOOD}@3")
+    refused(CorruptData, lambda: damaged.hub.search(MOOD), f"{MOOD}@3")
     assert damaged.run("search", MOOD)[0] == 8
     everything_reads_right()
     damaged.hub.edit(MOOD, title="healed")
@@ -209,7 +209,7 @@ def test_an_unreadable_document_is_named(damaged: Damaged) -> None:
 @pytest.mark.xfail(strict=True, raises=KeyError, reason="a hit's body is taken as it is")
 def test_a_document_without_its_fields_is_not_served(damaged: Damaged) -> None:
     damaged.sql(DOCUMENT, "{}", f"{MOOD}@3", file="search.sqlite")
-    refused(lambda: damaged.hub.search(MOOD), f"{MOOD}@3")
+    refused(CorruptData, lambda: damaged.hub.search(MOOD), f"{MOOD}@3")
 
 
 @pytest.mark.xfail(strict=True, reason="a sweep looks at models with intents alone")
@@ -286,7 +286,7 @@ def test_without_its_search_targets_a_hub_does_everything_but_search(
     whole = damaged.get("system", keys.SEARCH)
     damaged.put("system", keys.SEARCH, GARBAGE)
     with modelhub.connect(damaged.folder) as hub:
-        refused(lambda: hub.search(MOOD), "search targets")
+        refused(CorruptData, lambda: hub.search(MOOD), "search targets")
         assert hub.push(MOOD, source, title="unseen so far").number == 4
         assert hub.show(MOOD).number == 4
         assert hub.status().intents == 1
@@ -323,7 +323,7 @@ def test_a_hub_of_unreadable_format_is_left_alone(
             lambda: hub.push(MOOD, source),
         ]
         for act in acts:
-            refused(act, "format row")
+            refused(CorruptData, act, "format row")
         assert hub.status().format is None
     code, complaint = damaged.run("ls")
     assert (code, "format row" in complaint) == (8, True)

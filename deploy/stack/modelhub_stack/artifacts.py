@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from modelhub_stack import tools
-from modelhub_stack.settings import SOURCES, StackError, cache_folder
+from modelhub_stack.settings import SOURCES, StackError, cache_folder, locked, say
 
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
@@ -31,7 +29,10 @@ class Search:
 
 # The 9.x client drives 9.x alone, the 8.x client both.
 ELASTICSEARCH_9 = Search(
-    "9.4.3", "26.9.0.129388", 947, "b7306f5ecfa6806753bc0eb0dc4ea11fe0ddd2c5a346592718814d6ec35b88cb"
+    "9.4.3",
+    "26.9.0.129388",
+    947,
+    "b7306f5ecfa6806753bc0eb0dc4ea11fe0ddd2c5a346592718814d6ec35b88cb",
 )
 ELASTICSEARCH_8 = Search(
     "8.16.1",
@@ -41,9 +42,12 @@ ELASTICSEARCH_8 = Search(
 )
 
 _LEFT_OUT = (
-    "modules/x-pack-inference/",  # calls out when it starts
-    "modules/x-pack-geoip-enterprise-downloader/",
+    "modules/x-pack-inference/*",  # calls out when it starts
+    "modules/x-pack-geoip-enterprise-downloader/*",
     "lib/tools/server-launcher/server-launcher",  # for another kind of processor
+    "bin/*.bat",
+    "bin/*.exe",
+    "bin/*.jar",
 )
 
 
@@ -100,10 +104,12 @@ def _unpack(archive: Path, made: Path) -> None:
         for entry in zipped.infolist():
             # The start script stands apart, in the folder of the program that carries this one.
             inside = entry.filename.partition("/")[2]
-            path = inside.removeprefix("elasticsearch/") if inside != "bin/elasticsearch" else inside
+            path = (
+                inside.removeprefix("elasticsearch/") if inside != "bin/elasticsearch" else inside
+            )
             if entry.is_dir() or (path == inside and path != "bin/elasticsearch"):
                 continue
-            if path.startswith(_LEFT_OUT) or path.endswith((".bat", ".exe")):
+            if any(fnmatchcase(path, pattern) for pattern in _LEFT_OUT):
                 continue
             target = made / path
             if not target.resolve().is_relative_to(made.resolve()):
@@ -130,25 +136,17 @@ def _kept(name: str, make: Callable[[Path, Path], None], *, size: str) -> Path:
     ``make`` gets the folder to fill and Maven's repository, which lasts until it has succeeded.
     """
     whole = cache_folder() / name
+    beside = whole.with_name(name + ".part")
     if whole.exists():
         return whole
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    beside = whole.with_name(name + ".part")
-    with locked(whole.with_name(name + ".lock")):
+    beside.mkdir(parents=True, exist_ok=True)
+    with locked(beside):
         if not whole.exists():
-            print(f"fetching {name} ({size}, once) into {whole.parent}", file=sys.stderr)
+            say(f"fetching {name} ({size}, once) into {whole.parent}")
             made = beside / "made"
             shutil.rmtree(made, ignore_errors=True)
-            made.mkdir(parents=True)
+            made.mkdir()
             make(made, beside / "repository")
             made.rename(whole)
             shutil.rmtree(beside)
     return whole
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock ``path`` against every other command; it falls when the holder ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,10 +157,8 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _send(handle: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):  # gone by itself
         signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        pass  # gone by itself
 
 
 def _all_gone(handles: Sequence[int], *, wait_s: float) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -107,8 +111,9 @@ def requested(
     ):
         raise StackError(
             f"{home} holds a stack with {made.datanodes} DataNode(s), "
-            f"{'with' if made.secure else 'without'} --secure, from port {min(made.ports.values())}; "
-            f"wipe it first, or make a second one with {PREFIX}HOME and {PREFIX}PORTS"
+            f"{'with' if made.secure else 'without'} --secure, on ports from "
+            f"{min(made.ports.values())}; wipe it first, or make another stack beside it with "
+            f"{PREFIX}HOME and {PREFIX}PORTS"
         )
     return made
 
@@ -133,8 +138,24 @@ def _ports(datanodes: int, environ: Mapping[str, str]) -> dict[str, int]:
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write ``path`` so that a reader sees the old text or the new one, never a part."""
-    beside = path.with_name(path.name + ".new")
+    beside = path.with_name(f"{path.name}.{threading.get_native_id()}")
     beside.touch(mode)
     beside.chmod(mode)
     beside.write_text(text)
     beside.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against every other command; it is free again when the holder ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def say(what: str) -> None:
+    """Tell the person at the keyboard."""
+    print(what, file=sys.stderr, flush=True)

@@ -6,12 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from modelhub_stack.settings import PREFIX, StackError
+from modelhub_stack.settings import PREFIX, StackError, say
 
 _JVM_FOLDERS = "/usr/lib/jvm:/usr/java:/opt"
 _HADOOP_JAVA = range(17, 22)
@@ -107,7 +106,7 @@ def _install(package: str) -> None:
             f"something is missing that Debian has in its package {package}. "
             f"Install it and run this again:\n    sudo apt-get install {package}"
         )
-    print(f"installing {package}", file=sys.stderr)
+    say(f"installing {package}")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-qq"], environ=environ)
     run(
