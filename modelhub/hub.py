@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +12,7 @@ from typing import Any, Unpack
 
 from modelhub import names
 from modelhub.content.manifest import Manifest
+from modelhub.content.source import as_path, local_path
 from modelhub.content.tree import survey
 from modelhub.coordinator import (
     bootstrap,
@@ -29,15 +27,16 @@ from modelhub.coordinator import (
     sweep,
     verify,
     versions,
+    views,
 )
 from modelhub.coordinator.context import Context, Progress, ignore_progress
-from modelhub.coordinator.log import Head, Sealed
-from modelhub.coordinator.state import exists, heads_at, is_deleted, subject
+from modelhub.coordinator.log import Head
+from modelhub.coordinator.state import exists
 from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
 from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound, NotInstalled
+from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
 from modelhub.results import (
@@ -158,7 +157,7 @@ class Hub:
         )
         parsed = [names.revision(base) for base in bases]
         self._ctx.policy(self._ctx.principal, "push", plain)
-        with _folder(path) as root:
+        with as_path(path) as root:
             sources = survey(root, exclude=exclude, follow_symlinks=follow_symlinks)
             told = describe([(source.path, source.location) for source in sources])
             push.sources = sources
@@ -307,7 +306,7 @@ class Hub:
             if len(listed) == limit:
                 break
             if not isinstance(sealed.entry.change, Fence):
-                listed.append(_log_entry(sealed))
+                listed.append(views.log_entry(sealed))
         return Listing(LogEntry, listed)
 
     def search(
@@ -324,7 +323,7 @@ class Hub:
         page = self._ctx.stores.search.search(target, query)
         return SearchResult(
             total=page.total,
-            hits=Listing(SearchHit, [_search_hit(hit.body, hit.score) for hit in page.hits]),
+            hits=Listing(SearchHit, [views.search_hit(hit.body, hit.score) for hit in page.hits]),
         )
 
     def diff(self, a: str, b: str) -> Diff:
@@ -367,7 +366,7 @@ class Hub:
             AlreadyExists: a file is there with other bytes; nothing was written.
             Forbidden: the folder may not be written.
         """
-        folder = _local_path(dest)
+        folder = local_path(dest)
         manifest = self._manifest(*self._resolve(revision, live=True))
         files = fetch.select(manifest, include)
         fetch.fetch(self._ctx, manifest, files, folder, overwrite=overwrite, progress=progress)
@@ -472,37 +471,14 @@ class Hub:
     def _version(self, head: Head, number: int) -> Version:
         rows = self._ctx.stores.rows
         published = versions.publication(rows, head, number)
-        return _describe(head, published, publish.known_metadata(rows, head, published)[number])
+        return views.version(head, published, publish.known_metadata(rows, head, published)[number])
 
 
 def _version(head: Head, plan: Plan) -> Version:
     """The version that ``plan`` was about, as of ``head``, without reading anything."""
     assert plan.published is not None
     assert isinstance(plan.published.entry.change, Published)
-    return _describe(head, plan.published, plan.known[plan.published.entry.change.number])
-
-
-def _describe(head: Head, published: Sealed, metadata: Metadata) -> Version:
-    entry, change = published.entry, published.entry.change
-    assert isinstance(change, Published)
-    return Version(
-        name=head.name,
-        number=change.number,
-        digest=published.digest,
-        content=change.version.content,
-        branch=change.branch,
-        branches=heads_at(head.state, change.number),
-        parents=change.parents,
-        bases=change.version.bases,
-        message=entry.message,
-        actor=entry.actor,
-        created=entry.time,
-        deleted=is_deleted(head.state, change.number),
-        files=change.version.files,
-        total_bytes=change.version.size_bytes,
-        new_bytes=change.version.new_bytes,
-        metadata=metadata,
-    )
+    return views.version(head, plan.published, plan.known[plan.published.entry.change.number])
 
 
 def _relative(name: str, text: str) -> Revision:
@@ -516,30 +492,6 @@ def _relative(name: str, text: str) -> Revision:
     return parsed
 
 
-def _log_entry(sealed: Sealed) -> LogEntry:
-    entry = sealed.entry
-    return LogEntry(
-        seq=entry.seq,
-        number=subject(entry.change),
-        op=str(entry.change.__struct_config__.tag),
-        message=entry.message,
-        actor=entry.actor,
-        created=entry.time,
-        digest=sealed.digest,
-    )
-
-
-def _search_hit(body: Mapping[str, Any], score: float) -> SearchHit:
-    return SearchHit(
-        name=body["name"],
-        number=body["number"],
-        score=score,
-        title=body["title"],
-        description=body["description"],
-        created=datetime.fromisoformat(body["created"]),
-    )
-
-
 def _probe(describe_store: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     started_s = time.perf_counter()
     try:
@@ -548,34 +500,3 @@ def _probe(describe_store: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"reachable": False, "error": exc.message, "remedy": exc.remedy}
     latency_ms = round((time.perf_counter() - started_s) * 1000, 2)
     return {"reachable": True, "latency_ms": latency_ms, **described}
-
-
-def _local_path(path: str | os.PathLike[str]) -> Path:
-    text = os.fspath(path)
-    if not text or "\0" in text:
-        raise InvalidInput(f"{names.shown(text)} is not a path", remedy="Give a file or folder.")
-    return Path(text).expanduser()
-
-
-@contextmanager
-def _folder(path: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
-    """What is to be pushed, as a path: arrays are written to a safetensors file first."""
-    if not isinstance(path, Mapping):
-        yield _local_path(path)
-        return
-    if not path:
-        raise InvalidInput("there are no arrays to push", remedy="Give at least one.")
-    try:
-        from safetensors.numpy import save_file
-    except ImportError as exc:
-        raise NotInstalled(
-            "pushing arrays needs safetensors", remedy="pip install 'modelhub[tensors]'"
-        ) from exc
-    with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
-        try:
-            save_file(dict(path), Path(folder) / "model.safetensors")
-        except (TypeError, ValueError, AttributeError, KeyError) as exc:
-            raise InvalidInput(
-                f"the arrays cannot be stored: {exc}", remedy="Give numpy arrays by name."
-            ) from exc
-        yield Path(folder)

@@ -1,0 +1,54 @@
+"""What a push is given, as a path on this machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modelhub.errors import InvalidInput, NotInstalled
+from modelhub.names import shown
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """``path``, with ``~`` for the home folder.
+
+    Raises:
+        InvalidInput: it is empty, or holds a NUL.
+    """
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise InvalidInput(f"{shown(text)} is not a path", remedy="Give a file or folder.")
+    return Path(text).expanduser()
+
+
+@contextmanager
+def as_path(path: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
+    """A file or folder as it is; arrays by name as a folder with ``model.safetensors``.
+
+    Raises:
+        InvalidInput: no path, no arrays, or arrays that safetensors cannot hold.
+        NotInstalled: arrays were given, and safetensors is missing.
+    """
+    if not isinstance(path, Mapping):
+        yield local_path(path)
+        return
+    if not path:
+        raise InvalidInput("there are no arrays to push", remedy="Give at least one.")
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as exc:
+        raise NotInstalled(
+            "pushing arrays needs safetensors", remedy="pip install 'modelhub[tensors]'"
+        ) from exc
+    with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
+        try:
+            save_file(dict(path), Path(folder) / "model.safetensors")
+        except (TypeError, ValueError, AttributeError, KeyError) as exc:
+            raise InvalidInput(
+                f"the arrays cannot be stored: {exc}", remedy="Give numpy arrays by name."
+            ) from exc
+        yield Path(folder)
