@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hypothesis import strategies as st
 
+from modelhub.coordinator import keys
 from modelhub.names import DEFAULT_BRANCH
+from modelhub.testing.faults import Call
 from modelhub.testing.reference import File
 
 NAMES = ("nlp.sentiment", "vision.digits", "asr")
@@ -50,8 +54,29 @@ FACTS = st.fixed_dictionaries(
     },
 )
 
-CALLS = st.integers(0, 30)
-"""Which store call of a verb: those of most verbs have lower numbers."""
+
+class Moment(NamedTuple):
+    """A store call of a verb: number ``at`` (from 0) of all, or of the writes to ``table``."""
+
+    at: int
+    table: str = ""
+
+    def watch(self) -> Callable[[Call], bool]:
+        """What says of each call in turn whether it is the one."""
+        calls = itertools.count()
+
+        def is_now(call: Call) -> bool:
+            counts = not self.table or (call.writes and call.where == self.table)
+            return counts and next(calls) == self.at
+
+        return is_now
+
+
+MOMENTS = st.one_of(
+    st.builds(Moment, st.integers(0, 30)),
+    st.builds(Moment, st.integers(0, 1), st.sampled_from((keys.LOG, keys.INTENTS, keys.LOOKUP))),
+)
+"""Half of them any call, half of them where most is at stake."""
 
 
 def words(number: int) -> tuple[str, str]:

@@ -13,7 +13,6 @@ test a backend of your own, say how to open its stores::
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
@@ -22,7 +21,7 @@ from hypothesis.stateful import precondition, rule
 
 from modelhub.coordinator import keys
 from modelhub.errors import AlreadyExists, ModelhubError, NotFound, OutcomeUnknown
-from modelhub.testing.choices import BRANCHES, CALLS, NAMES, PATTERNS, REQUESTS
+from modelhub.testing.choices import BRANCHES, MOMENTS, NAMES, PATTERNS, REQUESTS, Moment
 from modelhub.testing.crashes import open_process
 from modelhub.testing.faults import FAULTS, Call, Outcome, ProcessDied
 from modelhub.testing.reference import (
@@ -126,17 +125,19 @@ class HubMachine(SideBySide):
 
     # --- failures and company ------------------------------------------------------------------
 
-    @rule(data=st.data(), at=CALLS, outcome=st.sampled_from(FAULTS), lasts=st.booleans())
-    def fail(self, data: st.DataObject, at: int, outcome: Outcome, lasts: bool) -> None:
+    @rule(data=st.data(), at=MOMENTS, outcome=st.sampled_from(FAULTS), lasts=st.booleans())
+    def fail(self, data: st.DataObject, at: Moment, outcome: Outcome, lasts: bool) -> None:
         """A change whose process dies, or whose store fails, at some call or from then on."""
         operation = self.operation(data.draw)
         before = self.histories[operation.name]
         after, _ = operation.after(before)
-        calls = itertools.count()
+        is_now, stays = at.watch(), False
 
-        def plan(_call: Call) -> Outcome:
-            call = next(calls)
-            return outcome if call == at or (lasts and call > at) else Outcome.OK
+        def plan(call: Call) -> Outcome:
+            nonlocal stays
+            failing = is_now(call) or stays
+            stays = failing and lasts
+            return outcome if failing else Outcome.OK
 
         hub, faults = open_process(self.process.stores, plan)
         self.learn(operation.name, _possible(lambda: operation.run(hub), before, after))
@@ -146,9 +147,14 @@ class HubMachine(SideBySide):
             self.late.append(Late(faults, operation.name, before, None if landed else after))
 
     @precondition(lambda self: self.late)
-    @rule()
-    def land(self) -> None:
-        """What was on its way arrives: it takes effect only on top of what it was made for."""
+    @rule(swept=st.booleans())
+    def land(self, swept: bool) -> None:
+        """What was on its way arrives: it takes effect only on top of what it was made for.
+
+        After a sweep it takes none at all.
+        """
+        if swept:
+            self.sweep()
         late = self.late.pop(0)
         late.faults.land()
         now = self.histories[late.name]
@@ -157,8 +163,8 @@ class HubMachine(SideBySide):
         self.unswept.add(late.name)
         self.unhinted.add(late.name)
 
-    @rule(data=st.data(), at=CALLS)
-    def meet(self, data: st.DataObject, at: int) -> None:
+    @rule(data=st.data(), at=MOMENTS)
+    def meet(self, data: st.DataObject, at: Moment) -> None:
         """One process changes a model in the middle of another's change of it."""
         first = self.operation(data.draw)
         second = self.operation(data.draw, first.name)
@@ -173,8 +179,8 @@ class HubMachine(SideBySide):
         self.learn(first.name, possible)
         self.unhinted.add(first.name)
 
-    @rule(data=st.data(), at=CALLS)
-    def sweep_midway(self, data: st.DataObject, at: int) -> None:
+    @rule(data=st.data(), at=MOMENTS)
+    def sweep_midway(self, data: st.DataObject, at: Moment) -> None:
         """A sweeper that takes every lease for over comes in the middle of a change."""
         sweeper = self.hub
         self.do(self.operation(data.draw), self.interrupted(at, sweeper.sweep))

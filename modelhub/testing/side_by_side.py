@@ -16,7 +16,7 @@ from modelhub.coordinator.context import Stores
 from modelhub.errors import ModelhubError
 from modelhub.hub import Hub
 from modelhub.results import Version
-from modelhub.testing.choices import BRANCHES, COMMON, FACTS, FILES, NAMES, REQUESTS, words
+from modelhub.testing.choices import BRANCHES, COMMON, FACTS, FILES, NAMES, REQUESTS, Moment, words
 from modelhub.testing.crashes import open_process
 from modelhub.testing.faults import Call, Faults, Outcome
 from modelhub.testing.reference import (
@@ -117,12 +117,12 @@ class SideBySide(RuleBasedStateMachine):
         """That of the process whose turn it is."""
         return self.process.hub
 
-    def interrupted(self, at: int, step_in: Callable[[], object]) -> Hub:
-        """A new process in which ``step_in`` happens just before store call ``at`` (from 0)."""
-        calls = itertools.count()
+    def interrupted(self, at: Moment, step_in: Callable[[], object]) -> Hub:
+        """A new process in which ``step_in`` happens just before the store call ``at``."""
+        is_now = at.watch()
 
-        def plan(_call: Call) -> Outcome:
-            if next(calls) == at:
+        def plan(call: Call) -> Outcome:
+            if is_now(call):
                 step_in()
             return Outcome.OK
 

@@ -189,10 +189,12 @@ def rest_is_sound(damaged: Damaged, pulled: Pull, source: Path) -> Iterator[None
 
 
 def hub_folder(hub: Hub) -> Path:
+    """Where an embedded hub lies."""
     return Path(hub._address)
 
 
 def push(hub: Hub, name: str = MOOD, /, **options: Any) -> object:
+    """Push the folder beside the hub."""
     return hub.push(name, hub_folder(hub).parent / "model", **options)
 
 
@@ -208,18 +210,25 @@ def dump(folder: Path) -> object:
     return rows, sorted((str(file), file.is_dir() or file.stat().st_size) for file in files)
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hub with two versions, and the folder that they came from."""
-    monkeypatch.setenv("MODELHUB_CACHE", str(tmp_path / "cache"))
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "weights.bin").write_bytes(random.Random(0).randbytes(5000))
-    with modelhub.connect(tmp_path / "hub") as hub:
+    folder = tmp_path_factory.mktemp("pushed")
+    model = written(folder / "model", {"weights.bin": random.Random(0).randbytes(5000)})
+    with modelhub.connect(folder / "hub") as hub:
         for number in (1, 2):
             (model / "config.json").write_text(f'{{"number": {number}}}')
             hub.push(MOOD, model)
+    return folder
+
+
+@pytest.fixture
+def hub(pushed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A copy of that hub, beside a copy of that folder."""
+    monkeypatch.setenv("MODELHUB_CACHE", str(tmp_path / "cache"))
+    for part in ("hub", "model"):
+        shutil.copytree(pushed / part, tmp_path / part)
+    with modelhub.connect(tmp_path / "hub") as hub:
         yield hub
 
 

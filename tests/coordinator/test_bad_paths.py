@@ -214,12 +214,6 @@ def rewrite(path: Path) -> None:
         file.write(b"other")
 
 
-def rewrite_and_hide(path: Path) -> None:
-    status = path.stat()
-    rewrite(path)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 def grow(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"more")

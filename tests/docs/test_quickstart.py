@@ -40,13 +40,13 @@ def shim(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_the_quickstart_does_the_main_job_within_a_minute_and_a_second_time(tmp_path: Path) -> None:
+def test_the_quickstart_does_the_main_job_within_90_s_and_a_second_time(tmp_path: Path) -> None:
     folder = "a tour 巡"
     for _ in range(2):
         start = time.monotonic()
         printed = run(QUICKSTART, "--no-install", tmp_path / folder, home=tmp_path)
         assert printed.endswith("exit code 0"), printed
-        assert time.monotonic() - start < 60, printed
+        assert time.monotonic() - start < 90, printed
         expected = [
             str(tmp_path / folder / "hub"),
             "$ modelhub push vision.digits ",

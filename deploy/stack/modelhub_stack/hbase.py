@@ -64,6 +64,11 @@ def _configure(settings: Settings) -> Path:
             "hbase.regionserver.ipc.address": HOST,
             "hbase.master.info.port": -1,
             "hbase.regionserver.info.port": -1,
+            # The one region server is in the same process: nobody else is waited for at a start,
+            # and at a stop not for ZooKeeper, which is gone before it.
+            "hbase.master.wait.on.regionservers.timeout": 100,
+            "hbase.master.wait.on.regionservers.interval": 100,
+            "zookeeper.recovery.retry": 1,
         },
     )
     return conf
