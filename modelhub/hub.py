@@ -18,6 +18,7 @@ from modelhub.coordinator import (
     bootstrap,
     compare,
     fetch,
+    fsck,
     hints,
     index,
     keys,
@@ -155,10 +156,12 @@ class Hub:
             request="" if request_id is None else names.request_id(request_id),
             progress=progress,
         )
-        parsed = [names.revision(base) for base in bases]
+        parsed = [names.revision(base) for base in names.texts(bases, "bases")]
         self._ctx.policy(self._ctx.principal, "push", plain)
         with as_path(path) as root:
-            sources = survey(root, exclude=exclude, follow_symlinks=follow_symlinks)
+            sources = survey(
+                root, exclude=names.texts(exclude, "exclude"), follow_symlinks=follow_symlinks
+            )
             told = describe([(source.path, source.location) for source in sources])
             push.sources = sources
             push.metadata = apply_facts(told, facts)
@@ -229,11 +232,12 @@ class Hub:
 
     def list(self, *, pattern: str = "*") -> Listing[ModelSummary]:
         """The models whose names match the shell pattern, by name: one scan of their summaries."""
+        (wanted,) = names.texts([pattern], "pattern")
         self._open()
         found = []
         for key, value in self._ctx.stores.rows.scan(keys.MODELS, b"\0", b"\xff"):
             name = key.decode()
-            if not fnmatchcase(name, pattern):
+            if not fnmatchcase(name, wanted):
                 continue
             summary = self._summary(name, value)
             if summary is not None:
@@ -297,8 +301,8 @@ class Hub:
             NotFound: there is no such model.
         """
         plain = names.model_name(name)
-        if limit is not None and limit < 1:
-            raise InvalidInput(f"a limit of {limit} entries", remedy="Use 1 or more.")
+        if limit is not None and names.count(limit, "limit") == 0:
+            raise InvalidInput("a limit of 0 entries", remedy="Use 1 or more.")
         self._open()
         head = log.require(self._head(plain))
         listed: list[LogEntry] = []
@@ -317,13 +321,18 @@ class Hub:
         Chinese, Japanese and Korean need no spaces. Only each model's current version is searched,
         unless ``all_versions``. ``limit`` is at most 1,000, ``offset`` at most 10,000.
         """
+        query = Query(
+            text=names.texts([text], "text")[0],
+            current_only=not all_versions,
+            limit=names.count(limit, "limit"),
+            offset=names.count(offset, "offset"),
+        )
         self._open()
-        query = Query(text=text, current_only=not all_versions, limit=limit, offset=offset)
         target = index.read_targets(self._ctx).live
         page = self._ctx.stores.search.search(target, query)
         return SearchResult(
             total=page.total,
-            hits=Listing(SearchHit, [views.search_hit(hit.body, hit.score) for hit in page.hits]),
+            hits=Listing(SearchHit, [views.search_hit(hit) for hit in page.hits]),
         )
 
     def diff(self, a: str, b: str) -> Diff:
@@ -367,8 +376,9 @@ class Hub:
             Forbidden: the folder may not be written.
         """
         folder = local_path(dest)
+        wanted = names.texts(include, "include")
         manifest = self._manifest(*self._resolve(revision, live=True))
-        files = fetch.select(manifest, include)
+        files = fetch.select(manifest, wanted)
         fetch.fetch(self._ctx, manifest, files, folder, overwrite=overwrite, progress=progress)
         return folder
 
@@ -387,8 +397,9 @@ class Hub:
         Raises:
             NotFound: the version is not there or deleted, or no file matches.
         """
+        wanted = names.texts(include, "include")
         manifest = self._manifest(*self._resolve(revision, live=True))
-        files = fetch.select(manifest, include)
+        files = fetch.select(manifest, wanted)
         return fetch.snapshot(self._ctx, manifest, files, self._cache, progress)
 
     # --- looking after -------------------------------------------------------------------------
@@ -405,7 +416,7 @@ class Hub:
     def fsck(self, *, data: bool = True, progress: Progress = ignore_progress) -> Health:
         """Check the whole hub; without ``data``, all but the bytes inside packs."""
         self._open()
-        return verify.check_hub(self._ctx, data=data, progress=progress)
+        return fsck.check_hub(self._ctx, data=data, progress=progress)
 
     def sweep(self, *, progress: Progress = ignore_progress) -> Sweep:
         """Settle what crashed writers left behind, and bring search up to the log."""
@@ -483,6 +494,7 @@ def _version(head: Head, plan: Plan) -> Version:
 
 def _relative(name: str, text: str) -> Revision:
     """``text`` as a revision of ``name``, whose name it may leave out."""
+    (text,) = names.texts([text], "expect")
     parsed = names.revision(text if "@" in text.split("{", maxsplit=1)[0] else f"{name}@{text}")
     if parsed.model != name:
         raise InvalidInput(

@@ -8,6 +8,7 @@ script.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -114,15 +115,42 @@ def message_text(text: str) -> str:
         InvalidInput: it cannot.
     """
     try:
-        size = len(text.encode())
+        size = len(text.encode()) if isinstance(text, str) else -1
     except UnicodeEncodeError:
         size = -1
     if not 0 <= size <= 16 * 1024 or "\0" in text:
         raise InvalidInput(
-            f"the message {shown(text)} cannot be stored",
+            f"the message {shown(str(text))} cannot be stored",
             remedy="Use at most 16 KiB of UTF-8 text without NUL.",
         )
     return text
+
+
+def texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+    """``values`` if they are several texts; a single text, which would be taken apart, is none.
+
+    Raises:
+        InvalidInput: they are not; ``what`` names them.
+    """
+    if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
+        raise InvalidInput(
+            f"{what} takes a list of texts, not {shown(str(values))}",
+            remedy=f"Write {what}=['…'].",
+        )
+    return tuple(values)
+
+
+def count(number: int, what: str) -> int:
+    """``number`` if it is a whole one, 0 or more.
+
+    Raises:
+        InvalidInput: it is not; ``what`` names it.
+    """
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise InvalidInput(
+            f"{what} cannot be {shown(str(number))}", remedy="Give a whole number, 0 or more."
+        )
+    return number
 
 
 class Head(msgspec.Struct, frozen=True, tag=True):

@@ -136,6 +136,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``previous`` is its predecessor's digest; ``state`` is there on every 32nd.
     """
 
+    model: str
     seq: int
     txid: str
     actor: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,16 +13,20 @@ from typing import Any
 from modelhub.errors import InvalidInput, NotInstalled
 from modelhub.names import shown
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 
 def local_path(path: str | os.PathLike[str]) -> Path:
     """``path``, with ``~`` for the home folder.
 
     Raises:
-        InvalidInput: it is empty, or holds a NUL.
+        InvalidInput: it is none: empty, with a NUL, or a URL.
     """
-    text = os.fspath(path)
-    if not text or "\0" in text:
-        raise InvalidInput(f"{shown(text)} is not a path", remedy="Give a file or folder.")
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(text, str) or not text or "\0" in text or _URL.match(text):
+        raise InvalidInput(
+            f"{shown(str(path))} is not a path on this machine", remedy="Give a file or folder."
+        )
     return Path(text).expanduser()
 
 
@@ -39,6 +44,7 @@ def as_path(path: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
     if not path:
         raise InvalidInput("there are no arrays to push", remedy="Give at least one.")
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError as exc:
         raise NotInstalled(
@@ -47,7 +53,7 @@ def as_path(path: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="modelhub-") as folder:
         try:
             save_file(dict(path), Path(folder) / "model.safetensors")
-        except (TypeError, ValueError, AttributeError, KeyError) as exc:
+        except (SafetensorError, TypeError, ValueError, AttributeError, KeyError) as exc:
             raise InvalidInput(
                 f"the arrays cannot be stored: {exc}", remedy="Give numpy arrays by name."
             ) from exc

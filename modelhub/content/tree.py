@@ -211,7 +211,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _ignore_lines(root: Path) -> list[str]:
     location = root / IGNORE_FILE
-    with reading(IGNORE_FILE):
+    with reading(names.shown(str(location))):
         try:
             status = location.stat()
         except FileNotFoundError:
@@ -234,7 +234,8 @@ def _translation(exc: OSError | ValueError, shown: str) -> ModelhubError:
     if isinstance(exc, OSError) and exc.errno == errno.ELOOP:
         return InvalidInput(f"{shown} is a symbolic link that leads to itself", remedy="Remove it.")
     if isinstance(exc, ValueError) or exc.errno == errno.ENAMETOOLONG:
-        return InvalidInput(f"{shown} is no path: {exc}", remedy="Name a file or folder.")
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        return InvalidInput(f"{shown} is no path: {reason}", remedy="Name a file or folder.")
     return Unavailable(f"{shown} could not be read: {exc.strerror}", remedy="Check the disk.")
 
 

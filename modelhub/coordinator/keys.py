@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from hashlib import blake2s
 
+from modelhub.errors import CorruptData
+from modelhub.names import shown
+
 LOG = "log"
 METADATA = "metadata"
 MODELS = "models"
@@ -33,6 +36,26 @@ def _join(*fields: str) -> bytes:
     return "\0".join(fields).encode()
 
 
+def _split(table: str, key: bytes, *counts: int) -> list[str]:
+    fields = key.decode(errors="replace").split("\0")
+    if len(fields) not in counts:
+        raise _damaged(table, key)
+    return fields
+
+
+def _number(table: str, key: bytes, digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit()):
+        raise _damaged(table, key)
+    return int(digits)
+
+
+def _damaged(table: str, key: bytes) -> CorruptData:
+    return CorruptData(
+        f"the table {table} has a row with the damaged key {shown(key.decode(errors='replace'))}",
+        remedy="Run `modelhub admin fsck`.",
+    )
+
+
 def prefix(*fields: str) -> Range:
     """Start and stop of all keys whose first fields are these."""
     start = _join(*fields, "")
@@ -51,8 +74,8 @@ def log_range(name: str, newest: int, oldest: int) -> Range:
 
 def parse_log(key: bytes) -> tuple[str, int]:
     """The model and sequence of a log row."""
-    name, inverted = key.decode().split("\0")
-    return name, _LARGEST - int(inverted)
+    name, inverted = _split(LOG, key, 2)
+    return name, _LARGEST - _number(LOG, key, inverted)
 
 
 def metadata(name: str, number: int, digest: str) -> bytes:
@@ -87,8 +110,8 @@ def lookup_range(kind: str, value: str, *name: str) -> Range:
 
 def parse_lookup(key: bytes) -> tuple[str, str, str, int]:
     """Kind, value, model and number of a lookup row."""
-    kind, value, name, number = key.decode().split("\0")
-    return kind, value, name, int(number)
+    kind, value, name, number = _split(LOOKUP, key, 4)
+    return kind, value, name, _number(LOOKUP, key, number)
 
 
 def pack(pack_id: str) -> bytes:
@@ -123,5 +146,5 @@ def intents_range(name: str | None = None) -> Range:
 
 def parse_intent(key: bytes) -> tuple[str, str, str | None]:
     """Model, txid and, for a pin, the pack."""
-    _, name, txid, *pack_id = key.decode().split("\0")
+    _, name, txid, *pack_id = _split(INTENTS, key, 3, 4)
     return name, txid, pack_id[0] if pack_id else None

@@ -114,8 +114,11 @@ def open_row(key: bytes, value: bytes) -> Sealed:
     """
     name, seq = keys.parse_log(key)
     entry, digest = unseal(value, f"entry {seq} of {name}'s log")
-    if entry.seq != seq:
-        raise _broken(name, seq)
+    if (entry.model, entry.seq) != (name, seq):
+        raise CorruptData(
+            f"the log of {name} holds something else in the place of entry {seq}",
+            remedy="Run `modelhub admin fsck`.",
+        )
     return Sealed(entry, digest)
 
 
@@ -177,15 +180,14 @@ def append(ctx: Context, name: str, entry: Entry) -> Sealed | None:
     data, digest = seal(entry)
     key = keys.log(name, entry.seq)
     rows = ctx.stores.rows
-    certain = True
+    certain, said = True, ""
     for attempt in range(1, _RESOLVE_TRIES + 1):
         try:
             if rows.check_and_put(keys.LOG, key, None, data):
                 return Sealed(entry, digest)
-        except Unavailable:
-            pass
-        except OutcomeUnknown:
-            certain = False
+        except (Unavailable, OutcomeUnknown) as exc:
+            certain = certain and isinstance(exc, Unavailable)
+            said = exc.message
         try:
             found = rows.get(keys.LOG, key)
         except Unavailable:
@@ -197,8 +199,8 @@ def append(ctx: Context, name: str, entry: Entry) -> Sealed | None:
         ctx.back_off(attempt)
     if certain:
         raise Unavailable(
-            f"the row store did not take the change of {name}; nothing was changed",
-            remedy="Try again when `modelhub admin status` shows it reachable.",
+            f"the row store did not take the change of {name}; nothing was changed: {said}",
+            remedy="Try again when `modelhub admin status` shows it in order.",
         )
     raise OutcomeUnknown(
         f"the row store stopped answering while {name} was changed; the change may have landed",

@@ -157,12 +157,17 @@ class Push:
         return put_metadata(self.ctx, head, attempt, number, self.metadata)
 
     def _put_lookup(self, head: Head, attempt: Attempt, number: int, record: VersionRecord) -> None:
-        pairs = [("content", record.content), *(("base", base) for base in self.bases)]
-        if self.request:
-            pairs.append(("request", self.request))
         value = encode(VersionHint(head.seq + 1, attempt.txid))
-        found = {keys.lookup(kind, text, self.name, number): value for kind, text in pairs}
-        put_settled(self.ctx, keys.LOOKUP, found)
+        rows = dict.fromkeys(lookup_keys(self.name, number, record), value)
+        put_settled(self.ctx, keys.LOOKUP, rows)
+
+
+def lookup_keys(name: str, number: int, record: VersionRecord) -> list[bytes]:
+    """The rows by which a version is found without a scan: by content, bases and request id."""
+    pairs = [("content", record.content), *(("base", base) for base in record.bases)]
+    if record.request:
+        pairs.append(("request", record.request))
+    return [keys.lookup(kind, text, name, number) for kind, text in pairs]
 
 
 def put_metadata(

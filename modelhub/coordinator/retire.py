@@ -15,6 +15,7 @@ from modelhub.coordinator.publish import known_metadata, put_metadata
 from modelhub.coordinator.state import deleted_numbers, head_moves, is_deleted
 from modelhub.coordinator.transaction import Attempt, Committed
 from modelhub.describe.facts import apply as apply_facts
+from modelhub.errors import CorruptData
 from modelhub.names import Number, Revision
 from modelhub.records import Deleted, Edited, Metadata, Published, Undeleted
 
@@ -87,10 +88,13 @@ class Edit:
         # After a rebase "the head" might be another version; this one might be deleted.
         self.revision = replace(self.revision, selector=Number(self.number))
         self.published = versions.publication(rows, head, self.number)
-        before = known_metadata(rows, head, self.published)
-        after = apply_facts(before[self.number], self.facts)
+        try:
+            before = known_metadata(rows, head, self.published)[self.number]
+        except CorruptData:
+            before = None  # What cannot be read any more is described anew.
+        after = apply_facts(before or Metadata(), self.facts)
         self.known = {self.number: after}
-        if not any(changed_fields(before[self.number], after)):
+        if before is not None and not any(changed_fields(before, after)):
             return None
         attempt.announce()
         return Edited(self.number, put_metadata(self.ctx, head, attempt, self.number, after))

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from modelhub.content.cut import cut
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
-from modelhub.content.pack import PACK_TARGET_BYTES, PackWriter, new_pack_id
+from modelhub.content.pack import PACK_TARGET_BYTES, PackWriter, new_pack_id, pack_path
 from modelhub.content.read import chunk_bytes
 from modelhub.content.tree import SourceFile, open_unchanged
 from modelhub.coordinator import keys
@@ -49,33 +49,41 @@ def live_packs(ctx: Context, packs: Iterable[str]) -> set[str]:
     """Those of ``packs``, all pinned before, that may be relied on from now on.
 
     A condemned pack is taken back to live with a new token, which undoes a collector's decision for
-    good; one that is being deleted, gone or unknown cannot be had. A moved one's chunks are stored
-    anew.
+    good; one that is being deleted, gone or unknown cannot be had, nor one whose file is missing or
+    of another length. A moved one's chunks are stored anew.
     """
     wanted = [keys.pack(pack) for pack in sorted(set(packs))]
     found = ctx.stores.rows.get_many(keys.PACKS, wanted) if wanted else {}
-    return {key.decode() for key, value in found.items() if _revived(ctx, key, value)}
+    return {key.decode() for key, value in found.items() if _is_live(ctx, key, value)}
 
 
-def _revived(ctx: Context, key: bytes, value: bytes | None) -> bool:
+def _is_live(ctx: Context, key: bytes, value: bytes) -> bool:
+    try:
+        row = _revived(ctx, key, value)
+    except CorruptData:
+        return False  # What cannot be read cannot be relied on.
+    if row is None or row.state != "live":
+        return False
+    return ctx.stores.weights.size(pack_path(key.decode())) == row.size_bytes
+
+
+def _revived(ctx: Context, key: bytes, value: bytes | None) -> PackRow | None:
+    """The pack's row, once it is not condemned any more; None where it could not be kept so."""
     rows = ctx.stores.rows
     for attempt in range(1, _REGISTER_TRIES + 1):
         if value is None:
-            return False
-        try:
-            row = decode(value, PackRow, f"the row of pack {key.decode()}")
-        except CorruptData:
-            return False  # What cannot be read cannot be relied on.
+            return None
+        row = decode(value, PackRow, f"the row of pack {key.decode()}")
         if row.state != "condemned":
-            return row.state == "live"
+            return row
         revived = PackRow(state="live", size_bytes=row.size_bytes, token=secrets.token_hex(8))
         try:
             if rows.check_and_put(keys.PACKS, key, value, encode(revived)):
-                return True
+                return revived
         except (Unavailable, OutcomeUnknown):
             ctx.back_off(attempt)
         value = rows.get(keys.PACKS, key)
-    return False
+    return None
 
 
 class Storing:
@@ -261,16 +269,20 @@ class Storing:
 def _registered(ctx: Context, key: bytes, value: bytes) -> bool:
     """Put a pack's row if it is absent; whether the row is this one now."""
     rows = ctx.stores.rows
+    said = "the row does not stay"
     for attempt in range(1, _REGISTER_TRIES + 1):
         try:
             if rows.check_and_put(keys.PACKS, key, None, value):
                 return True
-        except (Unavailable, OutcomeUnknown):
+        except (Unavailable, OutcomeUnknown) as exc:
+            said = exc.message
             ctx.back_off(attempt)
         found = rows.get(keys.PACKS, key)
         if found is not None:
             return found == value
-    raise Unavailable(f"pack {key.decode()} could not be registered", remedy="Try the push again.")
+    raise Unavailable(
+        f"pack {key.decode()} could not be registered: {said}", remedy="Try the push again."
+    )
 
 
 def chunk_hint(ref: ChunkRef) -> bytes:

@@ -7,7 +7,7 @@ only when this happens, never whether it is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -16,6 +16,7 @@ from modelhub.coordinator import hints, index, keys
 from modelhub.coordinator.context import Context, Progress, ignore_progress, new_txid
 from modelhub.coordinator.log import Head, append, entry_at, read_head
 from modelhub.coordinator.state import SNAPSHOT_EVERY
+from modelhub.errors import CorruptData
 from modelhub.records import Entry, Fence, Intent, Pin, decode
 from modelhub.results import Sweep
 
@@ -31,17 +32,17 @@ class Remains:
     pins: list[bytes] = field(default_factory=list)
 
 
-def remains(ctx: Context) -> Iterator[tuple[str, list[Remains]]]:
-    """Every model with intents or pins, and its attempts."""
-    rows = ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range())
-    parsed = ((keys.parse_intent(key), key, value) for key, value in rows)
-    for name, of_model in groupby(parsed, key=lambda row: row[0][0]):
+def remains(
+    ctx: Context, unreadable: Callable[[CorruptData], None] = lambda _: None
+) -> Iterator[tuple[str, list[Remains]]]:
+    """Every model with intents or pins, and its attempts.
+
+    A row that cannot be read keeps nobody from the others: it is told to ``unreadable`` and left
+    where it is, since nobody knows what relies on it.
+    """
+    for name, of_model in groupby(_parsed(ctx, unreadable), key=lambda row: row[0]):
         attempts: dict[str, Remains] = {}
-        for (_, txid, pack), key, value in of_model:
-            subject = f"an intent of {name} ({txid})"
-            row: Intent | Pin = (
-                decode(value, Intent, subject) if pack is None else decode(value, Pin, subject)
-            )
+        for _, txid, pack, key, row in of_model:
             attempt = attempts.setdefault(txid, Remains(txid, row.base, row.lease))
             attempt.lease = max(attempt.lease, row.lease)
             if pack is None:
@@ -49,6 +50,21 @@ def remains(ctx: Context) -> Iterator[tuple[str, list[Remains]]]:
             else:
                 attempt.pins.append(key)
         yield name, list(attempts.values())
+
+
+def _parsed(
+    ctx: Context, unreadable: Callable[[CorruptData], None]
+) -> Iterator[tuple[str, str, str | None, bytes, Intent | Pin]]:
+    for key, value in ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range()):
+        row: Intent | Pin
+        try:
+            name, txid, pack = keys.parse_intent(key)
+            subject = f"an intent of {name} ({txid})"
+            row = decode(value, Intent, subject) if pack is None else decode(value, Pin, subject)
+        except CorruptData as exc:
+            unreadable(exc)
+        else:
+            yield name, txid, pack, key, row
 
 
 def sweep(ctx: Context, progress: Progress = ignore_progress) -> Sweep:
@@ -91,6 +107,7 @@ def _settle(ctx: Context, name: str, attempts: list[Remains]) -> dict[str, int]:
 def _fence(ctx: Context, head: Head) -> tuple[Head, bool]:
     """Put a fence on top of ``head``: the head after it, and whether this fence is there."""
     entry = Entry(
+        model=head.name,
         seq=head.seq + 1,
         txid=new_txid(),
         actor=ctx.principal,

@@ -232,6 +232,7 @@ def next_entry(ctx: Context, head: Head, attempt: Attempt, plan: Plan, change: C
     """The entry that puts ``change`` on top of ``head``."""
     seq = head.seq + 1
     return Entry(
+        model=head.name,
         seq=seq,
         txid=attempt.txid,
         actor=ctx.principal,

@@ -8,8 +8,10 @@ from typing import Any
 
 from modelhub.coordinator.log import Head, Sealed
 from modelhub.coordinator.state import heads_at, is_deleted, subject
+from modelhub.errors import CorruptData
 from modelhub.records import Metadata, Published
 from modelhub.results import LogEntry, SearchHit, Version
+from modelhub.stores import Hit
 
 
 def version(head: Head, published: Sealed, metadata: Metadata) -> Version:
@@ -50,8 +52,22 @@ def log_entry(sealed: Sealed) -> LogEntry:
     )
 
 
-def search_hit(body: Mapping[str, Any], score: float) -> SearchHit:
-    """An answer, from a document that ``index.render`` made."""
+def search_hit(hit: Hit) -> SearchHit:
+    """An answer, from a document that ``index.render`` made.
+
+    Raises:
+        CorruptData: the document is not such a one.
+    """
+    try:
+        return _search_hit(hit.body, hit.score)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise CorruptData(
+            f"the search document {hit.id} is damaged",
+            remedy="Run `modelhub admin fsck`; `modelhub edit` of that version writes it again.",
+        ) from exc
+
+
+def _search_hit(body: Mapping[str, Any], score: float) -> SearchHit:
     return SearchHit(
         name=body["name"],
         number=body["number"],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelhub.coordinator import keys
 from modelhub.names import DEFAULT_BRANCH
-from modelhub.testing.faults import Call
+from modelhub.testing.faults import Call, Outcome
 from modelhub.testing.reference import File
 
 NAMES = ("nlp.sentiment", "vision.digits", "asr")
@@ -73,10 +73,12 @@ class Moment(NamedTuple):
 
 
 MOMENTS = st.one_of(
-    st.builds(Moment, st.integers(0, 30)),
+    st.integers(0, 30).map(Moment),
     st.builds(Moment, st.integers(0, 1), st.sampled_from((keys.LOG, keys.INTENTS, keys.LOOKUP))),
 )
 """Half of them any call, half of them where most is at stake."""
+
+UNKNOWN = (Outcome.LOST_APPLIED, Outcome.LOST_DROPPED, Outcome.LATE)
 
 
 def words(number: int) -> tuple[str, str]:

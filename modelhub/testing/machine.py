@@ -21,7 +21,7 @@ from hypothesis.stateful import precondition, rule
 
 from modelhub.coordinator import keys
 from modelhub.errors import AlreadyExists, ModelhubError, NotFound, OutcomeUnknown
-from modelhub.testing.choices import BRANCHES, MOMENTS, NAMES, PATTERNS, REQUESTS, Moment
+from modelhub.testing.choices import BRANCHES, MOMENTS, NAMES, PATTERNS, REQUESTS, UNKNOWN, Moment
 from modelhub.testing.crashes import open_process
 from modelhub.testing.faults import FAULTS, Call, Outcome, ProcessDied
 from modelhub.testing.reference import (
@@ -29,6 +29,7 @@ from modelhub.testing.reference import (
     File,
     History,
     Kept,
+    Operation,
     check_version,
     exact,
     in_turn,
@@ -128,7 +129,14 @@ class HubMachine(SideBySide):
     @rule(data=st.data(), at=MOMENTS, outcome=st.sampled_from(FAULTS), lasts=st.booleans())
     def fail(self, data: st.DataObject, at: Moment, outcome: Outcome, lasts: bool) -> None:
         """A change whose process dies, or whose store fails, at some call or from then on."""
-        operation = self.operation(data.draw)
+        self._fail(self.operation(data.draw), at, outcome, lasts=lasts)
+
+    @rule(data=st.data(), outcome=st.sampled_from(UNKNOWN))
+    def lose_commit(self, data: st.DataObject, outcome: Outcome) -> None:
+        """A change whose rows are out of reach from its commit on: nobody knows if it landed."""
+        self._fail(self.operation(data.draw), Moment(0, keys.LOG), outcome, lasts=True)
+
+    def _fail(self, operation: Operation, at: Moment, outcome: Outcome, *, lasts: bool) -> None:
         before = self.histories[operation.name]
         after, _ = operation.after(before)
         is_now, stays = at.watch(), False

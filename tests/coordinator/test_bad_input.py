@@ -221,7 +221,6 @@ def test_names_and_revisions_are_texts(hub: Hub) -> None:
             refused(InvalidInput, lambda act=act, value=value: act(hub, value))  # type: ignore[misc]
 
 
-@pytest.mark.xfail(strict=True, reason="an argument of the wrong type is found out by accident")
 @pytest.mark.parametrize("wrong", WRONG_TYPES)
 def test_an_argument_of_the_wrong_type_is_refused(hub: Hub, wrong: str) -> None:
     refused(InvalidInput, lambda: WRONG_TYPES[wrong](hub))

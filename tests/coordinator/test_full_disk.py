@@ -138,7 +138,6 @@ def test_a_change_that_the_rows_have_no_room_for_is_made_whole_or_not_at_all(
     assert not hub.fsck().findings
 
 
-@pytest.mark.xfail(strict=True, reason="what the row store said is not passed on")
 @pytest.mark.parametrize("table", [keys.PACKS, keys.LOG])
 def test_a_push_says_which_disk_is_full_wherever_it_finds_out(tmp_path: Path, table: str) -> None:
     class FullRows(MemoryRows):

@@ -44,6 +44,7 @@ RECORDS = [
 ]
 
 ENTRY = Entry(
+    model="nlp.mood",
     seq=7,
     txid="t7",
     actor="ann",
@@ -67,9 +68,9 @@ ENTRY = Entry(
     state=State(next=4, branches={"main": 3}, deleted=((1, 2),)),
 )
 
-DIGEST = "379bf55bf813c434ae7626ee3ea6e2d6af1d0c0b3f52573fde1c94cc4188efc6"
+DIGEST = "71c72dd96063190642e29800a6c068a0a8db318f254b9b13d4f23670d94a62ea"
 ROW = (
-    '{"seq":7,"txid":"t7","actor":"ann","time":"2026-05-01T12:00:00Z","message":"模型",'
+    '{"model":"nlp.mood","seq":7,"txid":"t7","actor":"ann","time":"2026-05-01T12:00:00Z","message":"模型",'
     f'"previous":"{"ab" * 32}","change":{{"op":"publish","number":3,"branch":"main","parents":[2],'
     '"version":{"content":"c0","manifest":{"pack":"p","offset":4,"length":5,"digest":"d0"},'
     '"metadata":"m0","packs":["p","q"],"files":2,"size_bytes":1000,"new_bytes":10}},'

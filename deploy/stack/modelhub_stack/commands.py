@@ -138,7 +138,7 @@ def shell(arguments: Sequence[str] = sys.argv[1:]) -> int:
 
     def become() -> int:
         conf = hdfs.configure(_made())
-        launch = hdfs.java(conf, _SHELLS[arguments[0]], *arguments[1:], heap_mb=512)
+        launch = hdfs.java(conf, _SHELLS[arguments[0]], *arguments[1:])
         os.execve(launch.command[0], list(launch.command), dict(launch.environ))  # noqa: S606
 
     return _carry_out(become)

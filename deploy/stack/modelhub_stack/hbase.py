@@ -27,7 +27,7 @@ def thrift(settings: Settings) -> Server:
 
 def _prepare(settings: Settings) -> Launch:
     main = "org.apache.hadoop.hbase.master.HMaster"
-    return hdfs.java(_configure(settings), main, "start", jars="hbase", heap_mb=512)
+    return hdfs.java(_configure(settings), main, "start", jars="hbase", options=hdfs.small(512))
 
 
 def _prepare_thrift(settings: Settings) -> Launch:
@@ -36,7 +36,7 @@ def _prepare_thrift(settings: Settings) -> Launch:
         "org.apache.hadoop.hbase.thrift.ThriftServer",
         *("--port", str(settings.ports["thrift"]), "--bind", HOST, "--infoport", "-1", "start"),
         jars="hbase",
-        heap_mb=192,
+        options=hdfs.small(192),
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import grp
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -40,29 +39,41 @@ def datanodes(settings: Settings) -> list[Server]:
     """The servers of bytes."""
     return [
         Server(
-            name, settings, partial(_prepare_data, settings, name), partial(_check, settings, name)
+            name,
+            settings,
+            partial(_prepare_data, settings, name),
+            partial(_check_data, settings, name),
         )
         for name in (f"datanode-{number}" for number in range(1, settings.datanodes + 1))
     ]
 
 
-def java(conf: Path, main: str, *arguments: str, jars: str = "hdfs", heap_mb: int) -> Launch:
+def java(
+    conf: Path, main: str, *arguments: str, jars: str = "hdfs", options: Sequence[str] = ()
+) -> Launch:
     """A Java program of Hadoop or HBase, with the configuration in ``conf``."""
-    opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
     command = [
         str(tools.hadoop_java() / "bin" / "java"),
-        *opens,
+        *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
         "--add-exports=java.base/jdk.internal.misc=ALL-UNNAMED",
-        f"-Xmx{heap_mb}m",
-        "-XX:+UseSerialGC",
-        "-XX:-UsePerfData",
-        "-XX:+ExitOnOutOfMemoryError",
         "-Djava.net.preferIPv4Stack=true",
+        "-XX:-UsePerfData",
+        *options,
         f"--class-path={conf}:{artifacts.jars(jars)}/*",
         main,
         *arguments,
     ]
     return Launch(command, folder=conf, environ=java_environ(conf))
+
+
+def small(heap_mb: int) -> list[str]:
+    """Options of a server that starts soon and takes little memory, rather than run fastest."""
+    return [
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+ExitOnOutOfMemoryError",
+    ]
 
 
 def configure(settings: Settings) -> Path:
@@ -126,9 +137,9 @@ def _prepare_namenode(settings: Settings) -> Launch:
     if not (names / "current" / "VERSION").exists():
         # Formatting writes that file last: without it nothing was ever stored here.
         shutil.rmtree(names, ignore_errors=True)
-        launch = java(conf, main, "-format", "-nonInteractive", heap_mb=128)
+        launch = java(conf, main, "-format", "-nonInteractive", options=small(128))
         tools.run(launch.command, environ=launch.environ)
-    return java(conf, main, heap_mb=192)
+    return java(conf, main, options=small(192))
 
 
 def _prepare_data(settings: Settings, name: str) -> Launch:
@@ -141,29 +152,33 @@ def _prepare_data(settings: Settings, name: str) -> Launch:
     }
     options = [part for key, value in properties.items() for part in ("-D", f"{key}={value}")]
     main = "org.apache.hadoop.hdfs.server.datanode.DataNode"
-    return java(configure(settings), main, *options, heap_mb=192)
+    return java(configure(settings), main, *options, options=small(192))
 
 
 def _check_names(settings: Settings) -> None:
-    web = f"http://{HOST}:{settings.ports['webhdfs']}"
-    state = _bean(settings, "FSNamesystemState")["FSState"]
+    port = settings.ports["webhdfs"]
+    state = _measure(port, "NameNode", "FSNamesystemState", "FSState")
     if state != "Operational":
         raise NotReadyError(f"is in the state {state}")
-    get_json(f"{web}/webhdfs/v1/?op=LISTSTATUS&user.name={getpass.getuser()}")
+    get_json(f"http://{HOST}:{port}/webhdfs/v1/?op=LISTSTATUS")
 
 
-def _check(settings: Settings, name: str) -> None:
-    address = f"{HOST}:{settings.ports[name]}"
-    for node in json.loads(_bean(settings, "NameNodeInfo")["LiveNodes"]).values():
-        if node["xferaddr"] == address and node["lastContact"] <= 5:
-            return
-    raise NotReadyError("is not among the DataNodes that the NameNode hears of")
+def _check_data(settings: Settings, name: str) -> None:
+    # A DataNode that hears from its NameNode: the other way round, one that has just been
+    # started again would pass for the one before it.
+    port = settings.ports[f"{name}-http"]
+    actors = json.loads(_measure(port, "DataNode", "DataNodeInfo", "BPServiceActorInfo"))
+    if not any(
+        actor["ActorState"] == "RUNNING" and int(actor["LastHeartbeatResponseTime"]) <= 5
+        for actor in actors
+    ):
+        raise NotReadyError("does not hear from the NameNode")
 
 
-def _bean(settings: Settings, name: str) -> dict[str, str]:
-    web = f"http://{HOST}:{settings.ports['webhdfs']}"
-    beans = get_json(f"{web}/jmx?qry=Hadoop:service=NameNode,name={name}").get("beans")
-    if not beans:
-        raise NotReadyError("is starting")
-    found: dict[str, str] = beans[0]
-    return found
+def _measure(port: int, service: str, bean: str, name: str) -> str:
+    """What a server says about itself; parts of it come late in its start."""
+    url = f"http://{HOST}:{port}/jmx?qry=Hadoop:service={service},name={bean}"
+    try:
+        return str(get_json(url)["beans"][0][name])
+    except (IndexError, KeyError) as exc:
+        raise NotReadyError("is starting") from exc

@@ -51,13 +51,12 @@ class Settings:
         Raises:
             StackError: the folder has files in it and no such mark.
         """
-        marked = (self.home / _RECORD).exists()
-        if self.home.exists() and not marked and any(self.home.iterdir()):
+        self.home.mkdir(parents=True, exist_ok=True)
+        if recorded(self.home) is None and any(self.home.iterdir()):
             raise StackError(
                 f"{self.home} is not empty and was not made by this command; "
                 f"name another folder in {PREFIX}HOME"
             )
-        self.home.mkdir(parents=True, exist_ok=True)
         # Elasticsearch runs under another user here, and must be able to pass.
         self.home.chmod(0o711)
         fields = {**asdict(self), "home": str(self.home)}
@@ -82,11 +81,18 @@ def wait_limit_s(environ: Mapping[str, str] = os.environ) -> float:
 
 
 def recorded(home: Path) -> Settings | None:
-    """The stack that was made in folder ``home``, if any."""
+    """The stack that was made in folder ``home``, if any.
+
+    Raises:
+        StackError: the folder is another user's, who could make us end any process.
+    """
     try:
+        owner = home.stat().st_uid
         fields = json.loads((home / _RECORD).read_text())
     except FileNotFoundError:
         return None
+    if owner != os.getuid():
+        raise StackError(f"{home} belongs to another user; name another folder in {PREFIX}HOME")
     return Settings(**{**fields, "home": home})
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from modelhub_stack import artifacts, elasticsearch, hbase, hdfs
 from modelhub_stack.servers import Server
@@ -23,25 +24,21 @@ def up(settings: Settings) -> Path:
         StackError: not all of it does; the message has a part for each that does not.
     """
     settings.record()
-    files = _files(settings)
-    with ThreadPoolExecutor(max_workers=len(servers(settings))) as pool:
-        starts = [pool.submit(server.start) for server in files]
-        needed = tuple(starts)
-
-        def start_on_hdfs(server: Server) -> None:
-            artifacts.jars("hbase")  # fetched while HDFS starts
-            for start in needed:
-                start.result()
-            server.start()
-
-        starts += [pool.submit(start_on_hdfs, server) for server in _rows(settings)]
-        starts.append(pool.submit(elasticsearch.elasticsearch(settings).start))
+    files, rows = _files(settings), _rows(settings)
+    search = elasticsearch.elasticsearch(settings)
+    with ThreadPoolExecutor(max_workers=len(files) + len(rows) + 3) as pool:
+        hdfs_jars = pool.submit(artifacts.jars, "hdfs")
+        hbase_jars = pool.submit(artifacts.jars, "hbase")
+        starts = [pool.submit(_start, server, hdfs_jars) for server in files]
+        needed: list[Future[Any]] = [hbase_jars, *starts]
+        starts += [pool.submit(_start, server, *needed) for server in rows]
+        starts.append(pool.submit(_start, search))
         failures = [start.exception() for start in starts]
     for failure in failures:
         if failure is not None and not isinstance(failure, StackError):
             raise failure
     if any(failures):
-        # What HBase could not be started for is the same message once more.
+        # What several servers need and don't have is the same message for each of them.
         raise StackError("\n".join(dict.fromkeys(str(failure) for failure in failures if failure)))
     return _write_profile(settings)
 
@@ -59,6 +56,12 @@ def wipe(settings: Settings) -> None:
     """End all servers and delete the stack's folder with all that is in it."""
     down(settings)
     shutil.rmtree(settings.home)
+
+
+def _start(server: Server, *needs: Future[Any]) -> None:
+    for need in needs:
+        need.result()
+    server.start()
 
 
 def _files(settings: Settings) -> list[Server]:

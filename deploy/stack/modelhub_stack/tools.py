@@ -46,7 +46,7 @@ def program(name: str, *, package: str) -> str:
     """
     with _installing:
         if shutil.which(name) is None:
-            _install(package)
+            _install(package, what=name)
         found = shutil.which(name)
     if found is None:
         raise StackError(f"{name} is missing although the package {package} is installed")
@@ -62,7 +62,7 @@ def hadoop_java() -> Path:
     with _installing:
         found = _find(_HADOOP_JAVA)
         if found is None:
-            _install("openjdk-17-jre-headless")
+            _install("openjdk-17-jre-headless", what=f"a Java 17 to 21 under {_folders()}")
             found = _find(_HADOOP_JAVA)
     if found is None:
         raise StackError(f"found no Java 17 to 21 under {_folders()}")
@@ -100,11 +100,11 @@ def _folders() -> str:
     return os.environ.get(PREFIX + "JVMS") or _JVM_FOLDERS
 
 
-def _install(package: str) -> None:
+def _install(package: str, *, what: str) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise StackError(
-            f"something is missing that Debian has in its package {package}. "
-            f"Install it and run this again:\n    sudo apt-get install {package}"
+            f"the stack needs {what}, which was not found. Debian has it in its package "
+            f"{package}; install it and run this again:\n    sudo apt-get install {package}"
         )
     say(f"installing {package}")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

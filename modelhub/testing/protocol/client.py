@@ -91,9 +91,9 @@ class Setting(msgspec.Struct, frozen=True):
         """The key of an attempt's rows in ``intents``."""
         return "shared" if self.mutation is Mutation.SHARED_INTENT else txid
 
-    def reading(self, then: Client, *, action: str = "", subject: str = "") -> Call:
+    def reading(self, then: Client) -> Call:
         """A read; where it fails the call ends, and what was put stays for the sweeper."""
-        return Call(subject or self.name, (then,), (Client(DONE, "failed"),), action=action)
+        return Call(self.name, (then,), (Client(DONE, "failed"),))
 
     def putting(self, me: Client, then: Client, writes: tuple[Write, ...] = ()) -> Call:
         """Puts of this client's own rows: repeated until acknowledged or read back, or given up."""

@@ -113,13 +113,19 @@ class Protocol:
     def steps(self, state: State) -> Iterator[Step[State]]:
         """What may happen next; but while an actor's next call is private, nothing else.
 
-        That leaves fewer states and hides nothing: a private call changes its actor's place alone,
+        That leaves fewer states and hides nothing: a private call changes its actor's memory alone,
         so whatever happens before it may as well happen after it.
         """
-        for index, script in enumerate(self._scripts):
-            if script.private(state.actors[index]):
-                return self._turn(state, index)
-        return self.all_steps(state)
+        private = self.private_calls(state)
+        return self._turn(state, private[0]) if private else self.all_steps(state)
+
+    def private_calls(self, state: State) -> list[int]:
+        """Which of ``state.actors`` are about to make a call that nobody else notices."""
+        return [
+            index
+            for index, (script, me) in enumerate(zip(self._scripts, state.actors, strict=True))
+            if script.private(me)
+        ]
 
     def all_steps(self, state: State) -> Iterator[Step[State]]:
         """What may happen next, in every order."""

@@ -139,13 +139,14 @@ def register_pack(_who: Setting, me: Client, _stores: Stores) -> Call:
 def resolve_pack(who: Setting, me: Client, stores: Stores) -> Call:
     """The row as this client put it, or none yet; any other and the pack is lost."""
     row = stores.pack(me.new)
+    out = Client(DONE, "failed")
     if not row.state:
-        then = replace(me, at="register_pack")
+        then: tuple[Client, ...] = (replace(me, at="register_pack"), out)
     elif (row.state, row.token) == ("live", 1):
-        then = _registered(me)
+        then = (_registered(me),)
     else:
-        then = storing(who, me)
-    return who.reading(then, action="read_packs", subject=me.new)
+        then = (storing(who, me),)
+    return Call(me.new, then, (out,), action="read_packs")
 
 
 def _registered(me: Client) -> Client:

@@ -83,7 +83,7 @@ class SweeperScript:
         if self._whole:
             return [call for rows in attempts for call in self.sweep(rows, stores)]
         if len(attempts) > 1:
-            attempts.append(stores.intents)
+            attempts.insert(0, stores.intents)
         return [self._call(Sweeper("read_head", rows)) for rows in attempts]
 
     def _read_head(self, me: Sweeper, stores: Stores) -> list[Call]:
@@ -99,14 +99,14 @@ class SweeperScript:
         return [replace(call, refused=read, unsure=(read,))]
 
     def _read_log(self, me: Sweeper, stores: Stores) -> list[Call]:
-        """Absent: the same put again. Another's entry serves as well as the fence."""
+        """Absent or unreadable: put it again, or give up. Another's entry serves as well."""
+        again = replace(me, at="put_fence")
+        out = (again, self.start())
         if len(stores.log) == me.head:
-            then = replace(me, at="put_fence")
-        elif stores.log[me.head].op == FENCE:
-            then = self._settling(replace(me, head=me.head + 1), stores)
-        else:
-            then = replace(me, at="read_head")
-        return [self._call(then)]
+            return [replace(self._call(*out), unsure=out)]
+        fenced = stores.log[me.head].op == FENCE
+        then = self._settling(replace(me, head=me.head + 1), stores) if fenced else None
+        return [replace(self._call(then or replace(me, at="read_head")), unsure=out)]
 
     def _settling(self, me: Sweeper, stores: Stores) -> Sweeper:
         """What follows once the head is beyond every base."""

@@ -1,0 +1,329 @@
+"""Checking a whole hub against its log, and the log against itself. Reads only.
+
+Nothing found ends the check: what cannot be read is named, and the rest is looked at all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from itertools import groupby
+
+from modelhub.content.manifest import ChunkRef, Manifest
+from modelhub.content.pack import TrailerRecord, pack_path, read_trailer
+from modelhub.coordinator import hints, index, keys, sweep, versions
+from modelhub.coordinator.context import Context, Progress, ignore_progress
+from modelhub.coordinator.log import Head, Sealed, open_row
+from modelhub.coordinator.publish import lookup_keys
+from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, touched
+from modelhub.coordinator.verify import Check, check_chunk, checked_manifest
+from modelhub.errors import CorruptData, NotFound
+from modelhub.records import (
+    PackRow,
+    Published,
+    State,
+    Targets,
+    VersionHint,
+    decode,
+    encode,
+)
+from modelhub.results import Health
+from modelhub.stores import Document
+
+_BATCH = 500
+_TRAILERS = 32
+
+
+def check_hub(ctx: Context, *, data: bool, progress: Progress = ignore_progress) -> Health:
+    """Check every model and pack; with ``data``, every byte of every pack in use.
+
+    Raises:
+        Unavailable: a store is away; a check that ends was complete.
+    """
+    return _HubCheck(ctx, data=data).run(progress)
+
+
+class _HubCheck:
+    """One check of a hub, with what it needs at more than one place."""
+
+    def __init__(self, ctx: Context, *, data: bool) -> None:
+        self.ctx = ctx
+        self.check = Check(ctx)
+        self._data = data
+        self._targets: Targets | None = None
+        # Versions of one model mostly share their packs, so a few trailers at hand are enough.
+        self._trailer = lru_cache(_TRAILERS)(self._read_trailer)
+
+    def run(self, progress: Progress) -> Health:
+        self._targets = self._check_targets()
+        packs: dict[str, str] = {}
+        for done, (name, rows) in enumerate(self._models(), 1):
+            self.check.count("models")
+            for pack in self._check_model(name, rows):
+                packs.setdefault(pack, name)
+            progress("fsck", done, 0)
+        for done, pack in enumerate(sorted(packs), 1):
+            self._check_pack(pack, f"pack {pack} (used by {packs[pack]})")
+            progress("fsck packs", done, len(packs))
+        self._check_intents()
+        return self.check.health()
+
+    def _models(self) -> Iterator[tuple[str, Iterator[tuple[str, bytes, bytes]]]]:
+        """Every model that has a log row, from the log itself, with its rows newest first."""
+        yield from groupby(self._log_rows(), key=lambda row: row[0])
+
+    def _log_rows(self) -> Iterator[tuple[str, bytes, bytes]]:
+        for key, value in self.ctx.stores.rows.scan(keys.LOG, b"\0", b"\xff"):
+            try:
+                name, _ = keys.parse_log(key)
+            except CorruptData as exc:
+                self.check.report("log-damaged", key.decode(errors="replace"), exc)
+            else:
+                yield name, key, value
+
+    def _check_model(self, name: str, rows: Iterable[tuple[str, bytes, bytes]]) -> Iterator[str]:
+        """Check one model; the packs that its versions need."""
+        log = _read_log(self.check, name, rows)
+        state = _check_states(self.check, name, log)
+        if state is None:
+            # What the readable entries refer to is still worth knowing to be in use.
+            for sealed in log:
+                if isinstance(sealed.entry.change, Published):
+                    yield from sealed.entry.change.version.packs
+            return
+        if not exists(state):
+            return
+        newest = log[-1]
+        head = Head(
+            name,
+            newest.entry.seq,
+            newest.digest,
+            newest.entry.time,
+            state,
+            {sealed.entry.seq: sealed for sealed in log},
+        )
+        pending = self._is_pending(name)
+        for sealed in log:
+            if isinstance(sealed.entry.change, Published):
+                self.check.count("versions")
+                self._check_version(head, sealed, sealed.entry.change)
+                yield from sealed.entry.change.version.packs
+        self._check_hints(head, pending=pending)
+        if self._targets is not None and not pending:
+            self._check_documents(head, self._targets)
+
+    def _is_pending(self, name: str) -> bool:
+        """Whether an intent of this model is there, which owes hints and documents."""
+        scan = self.ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range(name), limit=1)
+        return next(iter(scan), None) is not None
+
+    def _check_version(self, head: Head, published: Sealed, change: Published) -> None:
+        subject = f"{head.name}@{change.number}"
+        try:
+            versions.metadata_row(self.ctx.stores.rows, head, published)
+        except CorruptData as exc:
+            self.check.report("metadata-damaged", subject, exc)
+        expected = lookup_keys(head.name, change.number, change.version)
+        missing = len(expected) - len(self.ctx.stores.rows.get_many(keys.LOOKUP, expected))
+        if missing:
+            self.check.report("lookup-missing", subject, f"{missing} of its lookup rows are absent")
+        manifest = checked_manifest(self.check, subject, published)
+        if manifest is None:
+            return
+        if not set(manifest.packs()) <= set(change.version.packs):
+            cause = "it names packs that its log entry does not"
+            self.check.report("manifest-damaged", subject, cause)
+        elif self._data:
+            self._check_places(subject, head.name, manifest)
+
+    def _check_places(self, subject: str, name: str, manifest: Manifest) -> None:
+        """Whether each chunk lies where the manifest says, by what the packs say of themselves."""
+        wrong: set[str] = set()
+        for file in manifest.files:
+            for ref in manifest.chunks(file):
+                held = self._trailer(ref.pack)
+                if held is None or ref.pack in wrong:
+                    continue  # A trailer that cannot be read is reported with its pack.
+                record = held.get(ref.digest)
+                if record is None or (record.offset, record.stored) != (ref.offset, ref.stored):
+                    wrong.add(ref.pack)
+                    cause = f"it does not hold a chunk of {subject} {file.path} where it should"
+                    self.check.report("pack-damaged", f"pack {ref.pack} (used by {name})", cause)
+
+    def _read_trailer(self, pack: str) -> dict[bytes, TrailerRecord] | None:
+        try:
+            return {record.digest: record for record in read_trailer(self.ctx.stores.weights, pack)}
+        except CorruptData:
+            return None
+
+    def _check_hints(self, head: Head, *, pending: bool) -> None:
+        rows = self.ctx.stores.rows
+        expected = {
+            keys.version(head.name, sealed.entry.change.number): encode(
+                VersionHint(sealed.entry.seq, sealed.entry.txid)
+            )
+            for sealed in head.recent.values()
+            if isinstance(sealed.entry.change, Published)
+        }
+        held = rows.get_many(keys.VERSIONS, list(expected))
+        stale = [key for key, value in expected.items() if held.get(key) != value]
+        summary = rows.get(keys.MODELS, keys.model(head.name))
+        self._check_end(head)
+        try:
+            fresh: bytes | None = encode(hints.model_hint(self.ctx, head, {}))
+        except CorruptData:
+            fresh = summary  # What is wrong with its head is reported with that version.
+        if pending:
+            return
+        for key in stale:
+            number = int(key.decode().split("\0")[1])
+            subject = f"versions row of {head.name}@{number}"
+            self.check.report("hint-stale", subject, "it is absent, or not what the log says")
+        if summary != fresh:
+            subject = f"models row of {head.name}"
+            self.check.report("hint-stale", subject, "it is absent, or not what the log says")
+
+    def _check_end(self, head: Head) -> None:
+        """Whether the log once was longer: its own rows cannot tell, but those of versions may."""
+        first, stop = keys.version(head.name, head.state.next), keys.prefix(head.name)[1]
+        beyond = [key for key, _ in self.ctx.stores.rows.scan(keys.VERSIONS, first, stop)]
+        if beyond:
+            cause = f"{len(beyond)} more versions were published once; their entries are missing"
+            self.check.report("log-broken", f"{head.name} entry {head.seq + 1}", cause)
+
+    def _check_targets(self) -> Targets | None:
+        """The registered targets, each of which has to be there; None where search has none."""
+        try:
+            targets = index.read_targets(self.ctx)
+            absent = set(targets.targets) - set(self.ctx.stores.search.targets())
+        except (CorruptData, NotFound) as exc:
+            self.check.report("search-missing", "the search index", exc)
+            return None
+        for target in sorted(absent):
+            self.check.report("search-missing", f"search target {target}", "it is not there")
+        return targets if targets.live not in absent else None
+
+    def _check_documents(self, head: Head, targets: Targets) -> None:
+        """Compare what search holds of a model with a fresh rendering."""
+        newest: dict[int, int] = {}
+        for seq in sorted(head.recent):
+            newest.update(dict.fromkeys(touched(head.recent[seq].entry.change), seq))
+        try:
+            fresh = index.documents(self.ctx, head, newest, {})
+        except CorruptData:
+            return  # Reported with its version.
+        for start in range(0, len(fresh), _BATCH):
+            batch = fresh[start : start + _BATCH]
+            self.check.count("documents", len(batch))
+            held = self._held(targets.live, [document.id for document in batch])
+            for document in batch:
+                if held.get(document.id) != index.at_epoch(document, targets.epoch):
+                    cause = "search does not show what the log says"
+                    self.check.report("search-stale", document.id, cause)
+
+    def _held(self, target: str, ids: Sequence[str]) -> dict[str, Document]:
+        """What search holds; documents that cannot be read count as absent."""
+        try:
+            return self.ctx.stores.search.get(target, ids)
+        except CorruptData:
+            if len(ids) == 1:
+                return {}
+        middle = len(ids) // 2
+        return self._held(target, ids[:middle]) | self._held(target, ids[middle:])
+
+    def _check_pack(self, pack: str, subject: str) -> None:
+        check, weights = self.check, self.ctx.stores.weights
+        check.count("packs")
+        value = self.ctx.stores.rows.get(keys.PACKS, keys.pack(pack))
+        if value is None:
+            check.report("pack-missing", subject, "it has no row")
+            return
+        try:
+            row = decode(value, PackRow, "its row")
+        except CorruptData as exc:
+            check.report("pack-damaged", subject, exc)
+            return
+        size = weights.size(pack_path(pack))
+        if row.state not in {"live", "condemned"}:
+            check.report("pack-missing", subject, f"its row says {row.state}")
+        elif size is None:
+            check.report("pack-missing", subject, "its file is absent")
+        elif size != row.size_bytes:
+            cause = f"its file has {size:,} bytes; {row.size_bytes:,} were written"
+            check.report("pack-damaged", subject, cause)
+        elif self._data:
+            self._check_pack_bytes(pack, subject)
+
+    def _check_pack_bytes(self, pack: str, subject: str) -> None:
+        try:
+            records = read_trailer(self.ctx.stores.weights, pack)
+        except (CorruptData, NotFound) as exc:
+            self.check.report("pack-damaged", subject, exc)
+            return
+        for record in records:
+            ref = ChunkRef(
+                record.digest,
+                record.length,
+                pack,
+                record.offset,
+                record.stored,
+                record.encoding,
+                record.base,
+            )
+            check_chunk(self.check, ref, subject)
+
+    def _check_intents(self) -> None:
+        """An attempt whose lease is long over should have been swept."""
+        now = self.ctx.clock.now()
+        grace = timedelta(seconds=self.ctx.patience.grace_s)
+
+        def unreadable(exc: CorruptData) -> None:
+            self.check.report("intent-damaged", exc.message, "it cannot be read")
+
+        for name, attempts in sweep.remains(self.ctx, unreadable):
+            for attempt in attempts:
+                self.check.count("intents")
+                if attempt.intent is not None and now > attempt.lease + 2 * grace:
+                    cause = f"its lease ended at {attempt.lease.isoformat()}"
+                    self.check.report("intent-overdue", f"{name} {attempt.txid}", cause)
+
+
+def _read_log(check: Check, name: str, rows: Iterable[tuple[str, bytes, bytes]]) -> list[Sealed]:
+    """The readable entries, oldest first."""
+    log = []
+    for _, key, value in rows:
+        check.count("entries")
+        try:
+            log.append(open_row(key, value))
+        except CorruptData as exc:
+            seq = keys.parse_log(key)[1]
+            check.report("log-damaged", f"{name} entry {seq}", exc)
+    return log[::-1]
+
+
+def _check_states(check: Check, name: str, log: Sequence[Sealed]) -> State | None:
+    """The state after the last entry; None where the log does not add up, which is reported."""
+    state = State()
+    previous: Sealed | None = None
+    for sealed in log:
+        entry = sealed.entry
+        before = previous.entry.seq if previous else 0
+        cause = ""
+        if entry.seq != before + 1:
+            cause = f"entries {before + 1} to {entry.seq - 1} are missing or unreadable"
+        elif previous and entry.previous != previous.digest:
+            cause = "it does not name its predecessor's digest"
+        elif previous and entry.time < previous.entry.time:
+            cause = "its time is before its predecessor's"
+        elif isinstance(entry.change, Published) and entry.change.number != state.next:
+            cause = f"it publishes version {entry.change.number} where {state.next} is next"
+        if not cause:
+            state = apply(state, entry.change)
+            if entry.seq % SNAPSHOT_EVERY == 0 and entry.state != state:
+                cause = "the state it carries is not what the log adds up to"
+        if cause:
+            check.report("log-broken", f"{name} entry {entry.seq}", cause)
+            return None
+        previous = sealed
+    return state

@@ -1,0 +1,1 @@
+"""Walks of the models, taken step by step by the coordinator itself."""

@@ -1,0 +1,336 @@
+"""Replays a walk of a model on the coordinator: every step is a call of a real verb.
+
+Where a model leaves the number of tries open, the walk is looked ahead in: an actor that gives up
+there fails all tries here that the coordinator has left. A put that is tried again is read back
+first: that answers where the walk's try succeeds, and fails where it does not. Leases are what the
+walk wants: a sweep is shown those of the attempts that it settles as over, of others as running.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from modelhub.content.pack import pack_path
+from modelhub.coordinator import keys, storing, sweep, transaction
+from modelhub.errors import Conflict, OutcomeUnknown, Unavailable
+from modelhub.hub import Hub
+from modelhub.records import Intent, PackRow, Pin, decode, encode
+from modelhub.results import Version
+from modelhub.testing.protocol.actors import DONE, Actor
+from modelhub.testing.protocol.client import Client, Task
+from modelhub.testing.protocol.explore import Step
+from modelhub.testing.protocol.model import Configuration, Message, Protocol, State, land
+from modelhub.testing.protocol.replay.calls import (
+    READ_BACKS,
+    Answer,
+    Request,
+    away,
+    doubled,
+    pack_id,
+    part_of,
+    unsure,
+)
+from modelhub.testing.protocol.replay.hub import Mirror, begin, verb, write_source
+from modelhub.testing.protocol.replay.processes import Process
+from modelhub.testing.protocol.replay.walks import (
+    COLLECTOR,
+    RETRIES,
+    STRANGER,
+    SWEEPER,
+    actors,
+    makes_no_call,
+)
+from modelhub.testing.protocol.sweeper import Sweeper
+from modelhub.testing.protocol.world import Pack, Stores, facts
+
+_TRIES = {
+    **{action: (action,) for action, (place, _) in RETRIES.items() if place == action},
+    "read_log": ("put_log", "put_fence", "read_log"),
+    "read_packs": ("register_pack", "read_packs"),
+}
+"""What an actor that gives up at a step would go on to try."""
+
+_MOST_TRIES = 20
+_ANSWERS: dict[str, Answer] = {
+    "ok": Request.make,
+    "late": unsure,
+    "fails_before": away,
+    "doubled": doubled,
+}
+_TOLD = {"conflict": Conflict, "failed": Unavailable, "unknown": OutcomeUnknown}
+
+
+class Drift(AssertionError):
+    """Model and coordinator went different ways."""
+
+
+def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: Path) -> None:
+    """Let the coordinator take the steps of a walk.
+
+    Args:
+        configuration: that of the model.
+        steps: what happens, from the model's initial state on.
+        folder: for files to publish; it may be the same for all walks of a configuration.
+
+    Raises:
+        Drift: it calls what the model does not, or in another order; its stores are not what the
+            model says; or somebody is told something else.
+    """
+    state = Protocol(configuration).initial()
+    with _named():
+        stage = _Stage(configuration, folder)
+        try:
+            stage.compare(state)
+            for index, step in enumerate(steps):
+                stage.take(state, steps[index:])
+                stage.compare(step.state)
+                state = step.state
+        except AssertionError as error:
+            taken = "\n".join(
+                f"{number:3}. {one}" for number, one in enumerate(steps[: index + 1], 1)
+            )
+            raise Drift(f"{configuration}\n{taken}\n  => {error}") from error
+        finally:
+            stage.close()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Transactions and packs get the names that they have in the models: by actor and number."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def count(kind: str) -> tuple[str, int]:
+        name = threading.current_thread().name
+        counts[kind, name] += 1
+        return name, counts[kind, name]
+
+    def txid() -> str:
+        name, number = count("attempts")
+        return name if name == STRANGER else f"{name}.{number}"
+
+    def pack() -> str:
+        name, number = count("packs")
+        return pack_id(f"{name}-{number}")
+
+    with (
+        patch.object(transaction, "new_txid", txid),
+        patch.object(sweep, "new_txid", txid),
+        patch.object(storing, "new_pack_id", pack),
+    ):
+        yield
+
+
+class _Stage:
+    """A real hub, its processes, and what is on its way to its stores."""
+
+    def __init__(self, configuration: Configuration, folder: Path) -> None:
+        self._configuration = configuration
+        self._folder = folder
+        self._stores = begin(configuration, folder)
+        self._mirror = Mirror(self._stores, configuration)
+        self._processes: dict[str, Process] = {}
+        self._flight: dict[Message, Callable[[], Any]] = {}
+        self._condemnations = 0
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._processes.values():
+            process.kill()
+
+    def compare(self, state: State) -> None:
+        """Whether the stores are what they are in ``state``.
+
+        What is on its way there, and can change nothing any more, arrives first.
+        """
+        for message in set(self._flight).difference(state.flight):
+            self._flight.pop(message)()
+        expected = _comparable(state.stores)
+        seen = self._mirror.look()
+        for field in seen.__struct_fields__:
+            here, there = getattr(seen, field), getattr(expected, field)
+            assert here == there, f"{field} is {here}, where the model has {there}"
+
+    def take(self, before: State, steps: Sequence[Step[State]]) -> None:
+        """Take the first of ``steps``; the others say what comes of it."""
+        step = steps[0]
+        if step.outcome == "lands":
+            self._land(before, step)
+        elif step.outcome == "crash":
+            if step.actor in self._processes:
+                self._processes.pop(step.actor).kill()
+        elif step.actor == STRANGER:
+            Process(STRANGER, self._verb(STRANGER), self._stores).finish()
+        elif step.actor == COLLECTOR:
+            for pack in step.state.stores.packs:
+                self._collect(before.stores.pack(pack.name), pack)
+        elif not makes_no_call(self._configuration, before, step.actor, step.action):
+            self._call(steps)
+
+    def _land(self, before: State, step: Step[State]) -> None:
+        sent = (step.actor, step.action, step.subject)
+        message = next(
+            one
+            for one in before.flight
+            if (one.actor, one.action, one.subject) == sent and land(before, (one,)) == step.state
+        )
+        self._flight.pop(message)()
+
+    def _collect(self, before: Pack, after: Pack) -> None:
+        """What the collector did to a pack."""
+        rows, key = self._stores.rows, keys.pack(pack_id(after.name))
+        if after.token != before.token:
+            self._condemnations += 1
+            value = rows.get(keys.PACKS, key)
+            size = 0 if value is None else decode(value, PackRow, after.name).size_bytes
+            row = PackRow(state=after.state, size_bytes=size, token=f"c{self._condemnations}")
+            assert rows.check_and_put(keys.PACKS, key, value, encode(row))
+        if after.file != before.file:
+            self._stores.weights.remove(pack_path(pack_id(after.name)))
+
+    def _call(self, steps: Sequence[Step[State]]) -> None:
+        """Let a process make the calls of a step, then see how it goes on."""
+        step = steps[0]
+        after = actors(self._configuration, step.state)[step.actor]
+        process = self._process(step)
+        answer = _ANSWERS[step.outcome]
+        if step.action == "scan_intents" and step.outcome == "ok":
+            answer = self._leases(after, steps)
+        made = self._pending(process, step)
+        if made.name in READ_BACKS and step.outcome != "ok":
+            process.answer(away)
+            made = self._pending(process, step)
+        process.answer(answer)
+        if step.outcome == "late":
+            self._send(step, made)
+        while step.outcome == "ok" and process.pending and process.pending.continues(made):
+            made = process.pending
+            process.answer(Request.make)
+        if after.at in {DONE, "scan_intents"}:
+            self._end(process, step, after)
+        elif process.pending is None:
+            raise AssertionError(f"{step.actor} has ended: {_ending(process)}")
+
+    def _process(self, step: Step[State]) -> Process:
+        name = step.actor
+        if name not in self._processes:
+            self._processes[name] = Process(name, self._verb(name), self._stores)
+        return self._processes[name]
+
+    def _verb(self, name: str) -> Callable[[Hub], object]:
+        if name == SWEEPER:
+            return Hub.sweep
+        if name == STRANGER:
+            return verb(Task(), write_source(self._folder, name))
+        task = self._configuration.tasks[int(name[1:]) - 1]
+        return verb(task, write_source(self._folder, name, reuses=bool(task.reuses)))
+
+    def _pending(self, process: Process, step: Step[State]) -> Request:
+        """The call that ``process`` waits to make, which must be one of ``step``."""
+        call = process.pending
+        if call is None:
+            raise AssertionError(f"{step.actor} was to {step.action}, and {_ending(process)}")
+        assert call.action == step.action, (
+            f"{step.actor} was to {step.action}, and calls {call} ({call.action or 'no step'})"
+        )
+        return call
+
+    def _send(self, step: Step[State], call: Request) -> None:
+        """Keep what ``call`` was to write, message by message."""
+        sent = (step.actor, step.action, step.subject)
+        for message in step.state.flight:
+            if (message.actor, message.action, message.subject) != sent:
+                continue
+            # Only fences of two sweeps are the same message and two entries.
+            if message not in self._flight or step.action == "put_fence":
+                self._flight[message] = part_of(call, message.write)
+
+    def _leases(self, sweeper: Actor, later: Sequence[Step[State]]) -> Answer:
+        """The answer to a scan of intents under which a sweep settles what ``sweeper`` does."""
+        assert isinstance(sweeper, Sweeper)
+        over = {row.txid for row in sweeper.rows}
+        now = datetime.now(UTC)
+        is_over = (
+            now - timedelta(minutes=1)
+            if _keeps_pins(self._configuration, later)
+            else now - timedelta(days=365)
+        )
+
+        def answer(call: Request) -> list[tuple[bytes, bytes]]:
+            rows = []
+            for key, value in call.make():
+                _, txid, pack = keys.parse_intent(key)
+                row: Intent | Pin = decode(value, Pin if pack else Intent, "an intent")
+                lease = is_over if txid in over else now + timedelta(hours=1)
+                rows.append((key, encode(msgspec.structs.replace(row, lease=lease))))
+            return rows
+
+        return answer
+
+    def _end(self, process: Process, step: Step[State], after: Actor) -> None:
+        """Fail the tries that are left to ``process``; then its verb must be over, as foreseen."""
+        for _ in range(_MOST_TRIES):
+            if process.pending is None or process.pending.action not in _TRIES.get(step.action, ()):
+                break
+            process.answer(away)
+        if process.pending is not None:
+            raise AssertionError(f"{step.actor} was to end, and calls {process.pending}")
+        del self._processes[step.actor]
+        if isinstance(after, Client):
+            self._check_told(process, after, step)
+        elif (process.error is None) != (step.outcome == "ok" and step.action != "read_log"):
+            raise AssertionError(f"the sweep {_ending(process)}")
+
+    def _check_told(self, process: Process, client: Client, step: Step[State]) -> None:
+        """Whether a verb ended as its client was told."""
+        log = step.state.stores.log
+        task = self._configuration.tasks[int(step.actor[1:]) - 1]
+        own = [one.number for one in log if one.txid.startswith(f"{step.actor}.")]
+        told = f"{step.actor} is told {client.told}, and {_ending(process)}"
+        if client.told in _TOLD:
+            assert type(process.error) is _TOLD[client.told], told
+            return
+        assert isinstance(process.result, Version), told
+        number = task.number or (own[0] if own else facts(log).made)
+        assert process.result.number == number, told
+        if task.op != "publish":
+            assert process.result.deleted == (task.op == "delete"), told
+
+
+def _ending(process: Process) -> str:
+    """How its verb ended."""
+    if process.error is None:
+        return f"returns {process.result}"
+    return f"raises {type(process.error).__name__}: {process.error}"
+
+
+def _keeps_pins(configuration: Configuration, later: Sequence[Step[State]]) -> bool:
+    """Whether the sweep that ``later`` begins with leaves the pins of attempts that did not land."""
+    for before, step in pairwise(later):
+        if step.actor == SWEEPER and step.outcome == "ok" and step.action == "put_hints":
+            seen, doomed = (
+                actors(configuration, state)[SWEEPER] for state in (before.state, step.state)
+            )
+            assert isinstance(seen, Sweeper)
+            assert isinstance(doomed, Sweeper)
+            return seen.rows != doomed.rows
+        if step.actor == SWEEPER and step.action == "scan_intents":
+            break
+    return False
+
+
+def _comparable(stores: Stores) -> Stores:
+    """``stores`` with the packs of each entry in order of their names."""
+    log = tuple(
+        msgspec.structs.replace(entry, packs=tuple(sorted(entry.packs))) for entry in stores.log
+    )
+    return msgspec.structs.replace(stores, log=log)

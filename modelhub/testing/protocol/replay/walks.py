@@ -1,0 +1,159 @@
+"""Random walks of a model that the coordinator can take too.
+
+A model leaves open what the coordinator has decided: how often it tries, what a sweep settles. A
+walk takes only what both can do:
+
+- A put is tried as often as the coordinator tries it, and not once more.
+- A sweep settles all attempts that it saw, or that one which is not newer than any other: the
+  coordinator refreshes the documents of all attempts that are behind the head.
+- Two sweepers' fences are one and the same to a model, not to the sweeper that waits for its own:
+  while one does, another's does not land.
+- Of packs that were pinned before by the same attempt, a model puts the pins again, where the
+  coordinator knows that they are there: nobody who has to begin again reuses packs.
+- No two packs are condemned at once: a model reads the rows of both again where the coordinator
+  reads the row that it failed to change.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+from modelhub.coordinator import log, storing, transaction
+from modelhub.testing.protocol.actors import Actor
+from modelhub.testing.protocol.client import Client
+from modelhub.testing.protocol.explore import Step
+from modelhub.testing.protocol.model import Configuration, Protocol, State
+from modelhub.testing.protocol.sweeper import Sweeper
+from modelhub.testing.protocol.world import facts
+
+SWEEPER = "sweeper"
+STRANGER = "stranger"
+COLLECTOR = "collector"
+
+_PUTS = ("put_model", "put_intent", "put_pins", "put_metadata", "put_lookup")
+
+RETRIES = {
+    **{action: (action, transaction._PUT_TRIES) for action in _PUTS},
+    "put_log": ("read_log", log._RESOLVE_TRIES),
+    "put_fence": ("read_log", log._RESOLVE_TRIES),
+    "register_pack": ("resolve_pack", storing._REGISTER_TRIES),
+    "revive_pack": ("read_packs", storing._REGISTER_TRIES),
+}
+"""What is tried again: where its actor stands after a try that settled nothing, and the tries."""
+
+_WEIGHTS = {
+    "ok": 1.0,
+    "lands": 0.5,
+    "late": 0.3,
+    "doubled": 0.3,
+    "fails_before": 0.1,
+    "crash": 0.02,
+}
+"""How likely an outcome is; each walk has tastes of its own besides."""
+
+
+def actors(configuration: Configuration, state: State) -> dict[str, Actor]:
+    """The actors' memories by name."""
+    names = [f"p{number}" for number in range(1, len(configuration.tasks) + 1)] + [SWEEPER]
+    names += [STRANGER] * configuration.stranger + [COLLECTOR] * bool(configuration.collections)
+    return dict(zip(names, state.actors, strict=True))
+
+
+def makes_no_call(configuration: Configuration, state: State, actor: str, action: str) -> bool:
+    """Whether the coordinator passes over a step: there is nothing to put."""
+    if actor == SWEEPER:
+        sweeper = actors(configuration, state)[SWEEPER]
+        assert isinstance(sweeper, Sweeper)
+        return action == "put_hints" and facts(state.stores.log[: sweeper.head]).next == 1
+    if action not in {"put_metadata", "put_lookup"}:
+        return False
+    return configuration.tasks[int(actor[1:]) - 1].op != "publish"
+
+
+def walk(configuration: Configuration, seed: int, *, longest: int = 150) -> list[Step[State]]:
+    """A walk from the beginning until nothing can happen any more, or of ``longest`` steps."""
+    protocol, chance = Protocol(configuration), random.Random(seed)
+    limits = _Limits(configuration)
+    state = protocol.initial()
+    tastes = {name: chance.choice((0.1, 0.3, 1.0)) for name in actors(configuration, state)}
+    tastes |= {name: chance.choice((0.2, 1.0, 3.0)) for name in _WEIGHTS}
+    steps: list[Step[State]] = []
+    while len(steps) < longest:
+        possible = list(limits.within(state, protocol.all_steps(state)))
+        if not possible:
+            break
+        weights = [
+            _WEIGHTS[step.outcome] * tastes[step.outcome] * tastes[step.actor] for step in possible
+        ]
+        (step,) = chance.choices(possible, weights)
+        limits.count(step)
+        steps.append(step)
+        state = step.state
+    return steps
+
+
+class _Limits:
+    """Which steps the coordinator can take, given those taken before."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._tries: Counter[tuple[str, str]] = Counter()
+        self._fence_sent = False
+
+    def within(self, state: State, steps: Iterator[Step[State]]) -> Iterator[Step[State]]:
+        """Those of ``steps`` that it can take from ``state``."""
+        known = actors(self._configuration, state)
+        for step in steps:
+            after = actors(self._configuration, step.state)[step.actor]
+            if step.outcome == "lands":
+                possible = self._lands(step, known[SWEEPER])
+            elif step.outcome == "crash":
+                possible = True
+            elif makes_no_call(self._configuration, state, step.actor, step.action):
+                possible = step.outcome == "ok"
+            else:
+                possible = self._goes_on(step, after) and self._is_alike(state, step, known, after)
+            if possible:
+                yield step
+
+    def count(self, step: Step[State]) -> None:
+        """Take ``step``."""
+        tried = (step.actor, step.action + step.subject)
+        if step.action == "scan_intents":
+            self._fence_sent = False
+            self._tries[SWEEPER, "put_fence"] = 0
+        elif step.action == "put_fence" and step.outcome != "lands":
+            self._fence_sent = True
+        if self._is_unsettled(step, actors(self._configuration, step.state)[step.actor]):
+            self._tries[tried] += 1
+        elif step.outcome == "ok":
+            self._tries[tried] = 0
+
+    def _lands(self, step: Step[State], sweeper: Actor) -> bool:
+        waits = sweeper.at in {"put_fence", "read_log"}
+        return step.action != "put_fence" or self._fence_sent or not waits
+
+    def _goes_on(self, step: Step[State], after: Actor) -> bool:
+        if not self._is_unsettled(step, after):
+            return True
+        _, tries = RETRIES[step.action]
+        return self._tries[step.actor, step.action + step.subject] + 1 < tries
+
+    def _is_unsettled(self, step: Step[State], after: Actor) -> bool:
+        return step.action in RETRIES and after.at == RETRIES[step.action][0]
+
+    def _is_alike(
+        self, state: State, step: Step[State], known: dict[str, Actor], after: Actor
+    ) -> bool:
+        if isinstance(after, Sweeper) and step.action == "scan_intents":
+            oldest = min(row.base for row in state.stores.intents)
+            return not after.rows or oldest in {row.base for row in after.rows}
+        if step.action == "put_pins":
+            me = known[step.actor]
+            assert isinstance(me, Client)
+            return not me.packs
+        if step.action == "condemn_pack":
+            return sum(pack.state == "condemned" for pack in step.state.stores.packs) <= 1
+        return True
