@@ -53,7 +53,7 @@ echo "A hub is where models live. This one is a folder, $MODELHUB_HOME,
 and all files of this tour are beside it; your own hub (~/.modelhub) is not touched."
 
 step "Train a network that reads handwritten digits, on half of the training images:" \
-    "python examples/digits.py train $at/digits"
+    "python deploy/digits.py train $at/digits"
 first=${printed#accuracy }
 
 step "Publish the folder as the first version of a model named vision.digits:" \
@@ -61,7 +61,7 @@ step "Publish the folder as the first version of a model named vision.digits:" \
 expect vision.digits@1
 
 step "Fine-tune: go on from those weights with all training images:" \
-    "python examples/digits.py finetune $at/digits $at/finetuned"
+    "python deploy/digits.py finetune $at/digits $at/finetuned"
 second=${printed#accuracy }
 
 step "Publish that as the next version:" \
@@ -94,7 +94,7 @@ step "Compare it with what was published, byte by byte:" \
 expect "no difference"
 
 step "The weights that came back read digits exactly as well as those that were published ($first):" \
-    "python examples/digits.py accuracy $at/pulled"
+    "python deploy/digits.py accuracy $at/pulled"
 [[ $printed == "accuracy $first" ]] || fail "expected accuracy $first there"
 
 echo "

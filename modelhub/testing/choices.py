@@ -56,25 +56,31 @@ FACTS = st.fixed_dictionaries(
 
 
 class Moment(NamedTuple):
-    """A store call of a verb: number ``at`` (from 0) of all, or of the writes to ``table``."""
+    """A store call of a verb: number ``at`` (from 0) of all, or of the writes to ``place``.
+
+    That is a table or, as a whole, one of the stores ``rows``, ``weights`` and ``search``.
+    """
 
     at: int
-    table: str = ""
+    place: str = ""
 
     def watch(self) -> Callable[[Call], bool]:
         """What says of each call in turn whether it is the one."""
         calls = itertools.count()
 
         def is_now(call: Call) -> bool:
-            counts = not self.table or (call.writes and call.where == self.table)
+            written = (call.store, call.where) if call.writes else ()
+            counts = not self.place or self.place in written
             return counts and next(calls) == self.at
 
         return is_now
 
 
+_TABLES = (keys.LOG, keys.INTENTS, keys.LOOKUP, keys.MODELS)
+
 MOMENTS = st.one_of(
     st.integers(0, 30).map(Moment),
-    st.builds(Moment, st.integers(0, 1), st.sampled_from((keys.LOG, keys.INTENTS, keys.LOOKUP))),
+    st.builds(Moment, st.integers(0, 2), st.sampled_from((*_TABLES, "weights", "search"))),
 )
 """Half of them any call, half of them where most is at stake."""
 

@@ -51,7 +51,7 @@ def test_the_quickstart_does_the_main_job_within_90_s_and_a_second_time(tmp_path
             str(tmp_path / folder / "hub"),
             "$ modelhub push vision.digits ",
             "vision.digits@1",
-            "$ python examples/digits.py finetune ",
+            "$ python deploy/digits.py finetune ",
             "vision.digits@2",
             "$ modelhub log vision.digits",
             "fine-tuned on all images",

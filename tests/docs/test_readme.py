@@ -61,7 +61,7 @@ def test_every_block_runs_in_order_and_prints_what_the_readme_says(tmp_path: Pat
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(tmp_path / "home"),
         "MODELHUB_HOME": str(tmp_path / "work/hub"),
-        "MODELHUB_USER": "li",
+        "MODELHUB_USER": "ops",
     }
     (tmp_path / "work").mkdir()
     for block in blocks():

@@ -6,7 +6,7 @@ lost or land late, and actors crash. ``explore`` visits every state that can com
     from modelhub.testing.protocol import CONFIGURATIONS, Mutation, Protocol, explore
 
     two = CONFIGURATIONS["two publishers"]
-    print(explore(Protocol(two)))                          # 247,346 states, …, complete
+    print(explore(Protocol(two)))                          # so many states, complete
     print(explore(Protocol(two, Mutation.SHARED_INTENT)))  # a shortest way into trouble
 
 Whoever changes the protocol changes it here first, with a ``Mutation`` for each rule that it adds.

@@ -42,8 +42,9 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
 }
 """What is explored at every run.
 
-One client alone meets any number of faults; the others a bounded number. Where the sweeper goes
-in whole sweeps, its steps one by one are those of the first three.
+All are explored to their end. One client alone meets any number of faults; more of them, or packs,
+a bounded number. The first three have a sweeper that goes step by step, the others one that settles
+an attempt in a single moment.
 """
 
 FULL: Mapping[str, Configuration] = {

@@ -2,9 +2,9 @@
 
 ::
 
-    python examples/digits.py train FOLDER             learn from half of the training images
-    python examples/digits.py finetune SOURCE FOLDER   go on from SOURCE's weights with all of them
-    python examples/digits.py accuracy FOLDER          how many unseen images are read right, 0 to 1
+    python deploy/digits.py train FOLDER             learn from half of the training images
+    python deploy/digits.py finetune SOURCE FOLDER   go on from SOURCE's weights with all of them
+    python deploy/digits.py accuracy FOLDER          how many unseen images are read right, 0 to 1
 
 The images are scikit-learn's: 1,797 of 8 × 8 grey pixels, of which a quarter is kept unseen.
 """
