@@ -307,10 +307,10 @@ class Hub:
         head = log.require(self._head(plain))
         listed: list[LogEntry] = []
         for sealed in log.entries(self._ctx.stores.rows, plain, newest=head.seq):
-            if len(listed) == limit:
-                break
             if not isinstance(sealed.entry.change, Fence):
                 listed.append(views.log_entry(sealed))
+                if len(listed) == limit:
+                    break
         return Listing(LogEntry, listed)
 
     def search(

@@ -278,7 +278,9 @@ def _write(sink: Any, table: Any) -> None:
 
 
 def _read(source: Any, schema: Any) -> Any:
-    with pa.ipc.open_stream(source) as stream:
+    # One thread: a manifest is small, and starting a pool takes longer than decoding it.
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    with pa.ipc.open_stream(source, options=options) as stream:
         if not stream.schema.equals(schema, check_metadata=True):
             raise ValueError("it is of a format that this release does not know")
         table = stream.read_all()

@@ -21,6 +21,7 @@ from modelhub.coordinator.context import Context, Progress
 from modelhub.errors import (
     AlreadyExists,
     Forbidden,
+    InvalidInput,
     ModelhubError,
     NotFound,
     Unavailable,
@@ -78,6 +79,10 @@ def fetch(
     """
     total = sum(file.size_bytes for file in files)
     with _translated(folder):
+        if folder.exists() and not folder.is_dir():
+            raise AlreadyExists(
+                f"{shown(str(folder))} is a file", remedy="Pull into a folder, or a new name."
+            )
         missing = [file for file in files if not _holds(folder / file.path, manifest, file)]
         _refuse_taken(folder, missing, overwrite=overwrite)
         done = total - sum(file.size_bytes for file in missing)
@@ -187,7 +192,7 @@ def _translated(folder: Path) -> Iterator[None]:
 
 
 def _translation(exc: OSError, folder: Path) -> ModelhubError:
-    where = exc.filename or folder
+    where = shown(str(exc.filename or folder))
     if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Unavailable(
             f"the disk of {folder} is full",
@@ -195,6 +200,8 @@ def _translation(exc: OSError, folder: Path) -> ModelhubError:
         )
     if exc.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return Forbidden(f"{where} may not be written", remedy="Pull into a folder of your own.")
+    if exc.errno == errno.ENAMETOOLONG:
+        return InvalidInput(f"{where} is no path: {exc.strerror}", remedy="Name a folder.")
     if exc.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         return AlreadyExists(f"{where} is in the way", remedy="Pull into another folder.")
     return Unavailable(f"{where}: {exc.strerror}", remedy="Look at the disk, then pull again.")

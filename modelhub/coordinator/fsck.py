@@ -9,17 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from itertools import groupby
+from typing import NamedTuple
 
-from modelhub.content.manifest import ChunkRef, Manifest
+from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import TrailerRecord, pack_path, read_trailer
-from modelhub.coordinator import hints, index, keys, sweep, versions
+from modelhub.coordinator import hints, index, keys, publish, sweep, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed, open_row
-from modelhub.coordinator.publish import lookup_keys
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, touched
-from modelhub.coordinator.verify import Check, check_chunk, checked_manifest
+from modelhub.coordinator.verify import Check, check_chunk
 from modelhub.errors import CorruptData, NotFound
 from modelhub.records import (
+    Address,
+    Edited,
     PackRow,
     Published,
     State,
@@ -32,7 +34,12 @@ from modelhub.results import Health
 from modelhub.stores import Document
 
 _BATCH = 500
-_TRAILERS = 32
+_AT_HAND = 32
+
+
+class _Contents(NamedTuple):
+    packs: tuple[str, ...]
+    wrong: tuple[str, ...]
 
 
 def check_hub(ctx: Context, *, data: bool, progress: Progress = ignore_progress) -> Health:
@@ -53,7 +60,9 @@ class _HubCheck:
         self._data = data
         self._targets: Targets | None = None
         # Versions of one model mostly share their packs, so a few trailers at hand are enough.
-        self._trailer = lru_cache(_TRAILERS)(self._read_trailer)
+        self._trailer = lru_cache(_AT_HAND)(self._read_trailer)
+        # So do versions that change no file: they have one manifest.
+        self._manifest = lru_cache(_AT_HAND)(self._read_manifest)
 
     def run(self, progress: Progress) -> Health:
         self._targets = self._check_targets()
@@ -104,52 +113,66 @@ class _HubCheck:
             {sealed.entry.seq: sealed for sealed in log},
         )
         pending = self._is_pending(name)
+        self._check_metadata(name, log)
         for sealed in log:
             if isinstance(sealed.entry.change, Published):
                 self.check.count("versions")
-                self._check_version(head, sealed, sealed.entry.change)
+                self._check_version(head, sealed.entry.change)
                 yield from sealed.entry.change.version.packs
         self._check_hints(head, pending=pending)
         if self._targets is not None and not pending:
             self._check_documents(head, self._targets)
+
+    def _check_metadata(self, name: str, log: Sequence[Sealed]) -> None:
+        """The row that each version's newest publish or edit names."""
+        named: dict[bytes, int] = {}
+        for number, digest in _metadata_digests(log).items():
+            named[keys.metadata(name, number, digest)] = number
+        held = self.ctx.stores.rows.get_many(keys.METADATA, list(named))
+        for key, number in named.items():
+            try:
+                versions.open_metadata(key, held.get(key))
+            except CorruptData as exc:
+                self.check.report("metadata-damaged", f"{name}@{number}", exc)
 
     def _is_pending(self, name: str) -> bool:
         """Whether an intent of this model is there, which owes hints and documents."""
         scan = self.ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range(name), limit=1)
         return next(iter(scan), None) is not None
 
-    def _check_version(self, head: Head, published: Sealed, change: Published) -> None:
+    def _check_version(self, head: Head, change: Published) -> None:
         subject = f"{head.name}@{change.number}"
-        try:
-            versions.metadata_row(self.ctx.stores.rows, head, published)
-        except CorruptData as exc:
-            self.check.report("metadata-damaged", subject, exc)
-        expected = lookup_keys(head.name, change.number, change.version)
+        expected = publish.lookup_keys(head.name, change.number, change.version)
         missing = len(expected) - len(self.ctx.stores.rows.get_many(keys.LOOKUP, expected))
         if missing:
             self.check.report("lookup-missing", subject, f"{missing} of its lookup rows are absent")
-        manifest = checked_manifest(self.check, subject, published)
-        if manifest is None:
-            return
-        if not set(manifest.packs()) <= set(change.version.packs):
+        found = self._manifest(change.version.manifest)
+        if isinstance(found, CorruptData):
+            self.check.report("manifest-damaged", subject, found)
+        elif not set(found.packs) <= set(change.version.packs):
             cause = "it names packs that its log entry does not"
             self.check.report("manifest-damaged", subject, cause)
-        elif self._data:
-            self._check_places(subject, head.name, manifest)
+        else:
+            for pack in found.wrong:
+                cause = f"it does not hold what {subject} needs where it should"
+                self.check.report("pack-damaged", f"pack {pack} (used by {head.name})", cause)
 
-    def _check_places(self, subject: str, name: str, manifest: Manifest) -> None:
-        """Whether each chunk lies where the manifest says, by what the packs say of themselves."""
-        wrong: set[str] = set()
-        for file in manifest.files:
+    def _read_manifest(self, address: Address) -> _Contents | CorruptData:
+        """What a manifest needs, and which packs do not hold it, by what they say of themselves."""
+        try:
+            manifest = publish.manifest_at(self.ctx, address)
+        except CorruptData as exc:
+            return exc
+        wrong = set()
+        for file in manifest.files if self._data else ():
             for ref in manifest.chunks(file):
                 held = self._trailer(ref.pack)
-                if held is None or ref.pack in wrong:
-                    continue  # A trailer that cannot be read is reported with its pack.
+                if held is None:
+                    continue  # Reported with its pack.
                 record = held.get(ref.digest)
                 if record is None or (record.offset, record.stored) != (ref.offset, ref.stored):
                     wrong.add(ref.pack)
-                    cause = f"it does not hold a chunk of {subject} {file.path} where it should"
-                    self.check.report("pack-damaged", f"pack {ref.pack} (used by {name})", cause)
+        return _Contents(manifest.packs(), tuple(sorted(wrong)))
 
     def _read_trailer(self, pack: str) -> dict[bytes, TrailerRecord] | None:
         try:
@@ -287,6 +310,18 @@ class _HubCheck:
                 if attempt.intent is not None and now > attempt.lease + 2 * grace:
                     cause = f"its lease ended at {attempt.lease.isoformat()}"
                     self.check.report("intent-overdue", f"{name} {attempt.txid}", cause)
+
+
+def _metadata_digests(log: Iterable[Sealed]) -> dict[int, str]:
+    """Each version's metadata as the whole log, oldest first, leaves it."""
+    digests: dict[int, str] = {}
+    for sealed in log:
+        match sealed.entry.change:
+            case Published(number=number, version=version):
+                digests[number] = version.metadata
+            case Edited(number=number, metadata=digest):
+                digests[number] = digest
+    return digests
 
 
 def _read_log(check: Check, name: str, rows: Iterable[tuple[str, bytes, bytes]]) -> list[Sealed]:

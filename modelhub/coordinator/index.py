@@ -89,7 +89,9 @@ def read_targets(ctx: Context) -> Targets:
     """
     value = ctx.stores.rows.get(keys.SYSTEM, keys.SEARCH)
     if value is None:
-        raise NotFound("this hub has no search targets", remedy="Run `modelhub admin init`.")
+        raise NotFound(
+            "this hub has no search targets", remedy="Restore its system table from a backup."
+        )
     ctx.targets = decode(value, Targets, "the list of search targets")
     return ctx.targets
 

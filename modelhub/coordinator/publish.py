@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import Conflict, CorruptData, NotFound, Unavailable
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import (
+    Address,
     Metadata,
     MetadataRow,
     Published,
@@ -143,13 +145,11 @@ class Push:
         previous = None
         if parent:
             published = versions.publication(self.ctx.stores.rows, head, parent)
-            try:
-                trusted = read_manifest(self.ctx, published)
-            except CorruptData:
-                trusted = None  # A damaged parent must not stop a repair by pushing again.
-            else:
-                assert isinstance(published.entry.change, Published)
-                previous = published.entry.change.version.manifest
+            assert isinstance(published.entry.change, Published)
+            address = published.entry.change.version.manifest
+            # A damaged parent stops nobody from pushing.
+            with contextlib.suppress(CorruptData):
+                trusted, previous = manifest_at(self.ctx, address), address
         storing = Storing(self.ctx, attempt, trusted)
         return storing, storing.store(self.sources, previous, self.progress)
 
@@ -205,9 +205,17 @@ def read_manifest(ctx: Context, published: Sealed) -> Manifest:
     """A version's manifest.
 
     Raises:
-        CorruptData: it is missing, damaged, or not the one that the entry describes.
+        CorruptData: it is missing, damaged, or none.
     """
-    change = published.entry.change
-    assert isinstance(change, Published)
-    data = read_blob(ctx.stores.weights, change.version.manifest)
-    return Manifest.decode(data, f"the manifest of version {change.number}")
+    assert isinstance(published.entry.change, Published)
+    return manifest_at(ctx, published.entry.change.version.manifest)
+
+
+def manifest_at(ctx: Context, address: Address) -> Manifest:
+    """The manifest at ``address``.
+
+    Raises:
+        CorruptData: it is missing, damaged, or none.
+    """
+    data = read_blob(ctx.stores.weights, address)
+    return Manifest.decode(data, f"the manifest in pack {address.pack}")

@@ -8,7 +8,7 @@ from modelhub.content.manifest import ChunkRef, Manifest
 from modelhub.content.read import chunk_bytes
 from modelhub.coordinator import versions
 from modelhub.coordinator.context import Context, Progress
-from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.log import Head
 from modelhub.coordinator.publish import read_manifest
 from modelhub.errors import CorruptData, NotFound
 from modelhub.results import Finding, Health, Listing
@@ -72,8 +72,11 @@ def verify_version(ctx: Context, head: Head, number: int, progress: Progress) ->
         versions.metadata_row(ctx.stores.rows, head, published)
     except CorruptData as exc:
         check.report("metadata-damaged", subject, exc)
-    manifest = checked_manifest(check, subject, published)
-    if manifest is not None:
+    try:
+        manifest = read_manifest(ctx, published)
+    except CorruptData as exc:
+        check.report("manifest-damaged", subject, exc)
+    else:
         total = sum(file.size_bytes for file in manifest.files)
         _check_chunks(check, subject, manifest, total, progress)
     return check.health()
@@ -98,12 +101,3 @@ def check_chunk(check: Check, ref: ChunkRef, subject: str) -> None:
         chunk_bytes(check.ctx.stores.weights, ref)
     except (CorruptData, NotFound) as exc:
         check.report("chunk-damaged", subject, exc)
-
-
-def checked_manifest(check: Check, subject: str, published: Sealed) -> Manifest | None:
-    """A version's manifest; None where it cannot be read, which is reported."""
-    try:
-        return read_manifest(check.ctx, published)
-    except (CorruptData, NotFound) as exc:
-        check.report("manifest-damaged", subject, exc)
-        return None

@@ -11,7 +11,14 @@ from pathlib import Path
 from modelhub_stack import process
 from modelhub_stack.probe import NotReadyError, port_open
 from modelhub_stack.process import Process
-from modelhub_stack.settings import PREFIX, Settings, StackError, say, wait_limit_s
+from modelhub_stack.settings import (
+    PREFIX,
+    Settings,
+    StackError,
+    port_variable,
+    say,
+    wait_limit_s,
+)
 
 _STOP_S = 45.0
 _POLL_S = 0.2
@@ -74,10 +81,10 @@ class Server:
             StackError: another program has its port.
         """
         if port_open(self.port):
-            variable = f"{PREFIX}{self.name.upper().replace('-', '_')}_PORT"
             raise StackError(
                 f"{self.name} can't have port {self.port}: another program listens there. "
-                f"Stop that, or set {variable}, or {PREFIX}PORTS for all, to free ports"
+                f"Stop that, or set {PREFIX}{port_variable(self.name)}, or "
+                f"{PREFIX}PORTS for all of them, and wipe this stack if it was made before"
             )
         launch = self.prepare()
         self.log.parent.mkdir(exist_ok=True)
@@ -105,7 +112,7 @@ class Server:
                 if running is None:
                     raise StackError(self._with_log("ended when it was started")) from exc
                 if time.monotonic() > deadline:
-                    raise StackError(self._with_log(f"{exc}, after {limit_s:g} s")) from exc
+                    raise StackError(self._with_log(f"{exc}, after {limit_s} s")) from exc
                 time.sleep(_POLL_S)
             else:
                 if running is not None:

@@ -75,9 +75,13 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(caches).expanduser() / "modelhub" / "stack"
 
 
-def wait_limit_s(environ: Mapping[str, str] = os.environ) -> float:
-    """How long a server may take to answer after its start, in seconds."""
-    return float(environ.get(PREFIX + "WAIT_S") or 240)
+def wait_limit_s(environ: Mapping[str, str] = os.environ) -> int:
+    """How long a server may take to answer after its start, in seconds.
+
+    Raises:
+        StackError: the environment says something that is not a number.
+    """
+    return _number("WAIT_S", 240, environ)
 
 
 def recorded(home: Path) -> Settings | None:
@@ -132,14 +136,23 @@ def _ports(datanodes: int, environ: Mapping[str, str]) -> dict[str, int]:
     names = [*_PORTS]
     for number in range(1, datanodes + 1):
         names += [f"datanode-{number}", f"datanode-{number}-http", f"datanode-{number}-ipc"]
+    first = _number("PORTS", _FIRST_PORT, environ)
+    return {
+        name: _number(port_variable(name), first + at, environ) for at, name in enumerate(names)
+    }
+
+
+def port_variable(name: str) -> str:
+    """The variable of the environment for the port ``name``, without its prefix."""
+    return f"{name.upper().replace('-', '_')}_PORT"
+
+
+def _number(variable: str, default: int, environ: Mapping[str, str]) -> int:
+    said = environ.get(PREFIX + variable)
     try:
-        first = int(environ.get(PREFIX + "PORTS") or _FIRST_PORT)
-        return {
-            name: int(environ.get(f"{PREFIX}{name.upper().replace('-', '_')}_PORT") or first + at)
-            for at, name in enumerate(names)
-        }
+        return int(said) if said else default
     except ValueError as exc:
-        raise StackError(f"a port in the environment is not a number: {exc}") from exc
+        raise StackError(f"{PREFIX}{variable}={said} is not a number") from exc
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -62,7 +62,8 @@ def hadoop_java() -> Path:
     with _installing:
         found = _find(_HADOOP_JAVA)
         if found is None:
-            _install("openjdk-17-jre-headless", what=f"a Java 17 to 21 under {_folders()}")
+            packages = ("openjdk-17-jre-headless", "openjdk-21-jre-headless")
+            _install(*packages, what=f"a Java 17 to 21 under {_folders()}")
             found = _find(_HADOOP_JAVA)
     if found is None:
         raise StackError(f"found no Java 17 to 21 under {_folders()}")
@@ -100,16 +101,21 @@ def _folders() -> str:
     return os.environ.get(PREFIX + "JVMS") or _JVM_FOLDERS
 
 
-def _install(package: str, *, what: str) -> None:
+def _install(*packages: str, what: str) -> None:
+    """Install the first of ``packages`` that this release of Debian has."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise StackError(
-            f"the stack needs {what}, which was not found. Debian has it in its package "
-            f"{package}; install it and run this again:\n    sudo apt-get install {package}"
+            f"the stack needs {what}, which was not found; Debian has it in its package "
+            f"{' or '.join(packages)}. Install it and run this again:\n"
+            f"    sudo apt-get install {packages[0]}"
         )
-    say(f"installing {package}")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-qq"], environ=environ)
-    run(
-        ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package],
-        environ=environ,
-    )
+    for package in packages:
+        say(f"installing {package}")
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
+        try:
+            return run(install, environ=environ)
+        except StackError:
+            if package == packages[-1]:
+                raise

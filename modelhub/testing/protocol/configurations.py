@@ -50,7 +50,13 @@ an attempt in a single moment.
 FULL: Mapping[str, Configuration] = {
     **{
         name: replace(CONFIGURATIONS[name], faults=2)
-        for name in ("first entry", "pack reused", "two publishers", "publish and delete")
+        for name in (
+            "first entry",
+            "pack reused",
+            "two publishers",
+            "one request, sent twice",
+            "publish and delete",
+        )
     },
     "packs and a collector, run twice": replace(
         CONFIGURATIONS["packs and a collector, run twice"], faults=1
