@@ -185,6 +185,7 @@ def append(ctx: Context, name: str, entry: Entry) -> Sealed | None:
         try:
             if rows.check_and_put(keys.LOG, key, None, data):
                 return Sealed(entry, digest)
+            certain = False  # It may be an earlier sending of this very put that came first.
         except (Unavailable, OutcomeUnknown) as exc:
             certain = certain and isinstance(exc, Unavailable)
             said = exc.message

@@ -254,7 +254,8 @@ def _finish(ctx: Context, plan: Plan, attempt: Attempt, committed: Committed) ->
         plan.landed(committed)
         hints.refresh(ctx, committed.head, committed.head.seq - 1, plan.known)
         hinted = True
-    except (Unavailable, OutcomeUnknown):
+    except ModelhubError:
+        # Whatever it is (a neighbour's damaged row, too), the caller's change has landed.
         hinted = False
     shown = index.publish_documents(ctx, committed.head, plan.known)
     attempt.withdraw(keep_intent=not (hinted and shown))

@@ -37,7 +37,7 @@ def get_json(url: str, *, authorization: str | None = None, ca: str | None = Non
     except urllib.error.HTTPError as exc:
         raise NotReadyError(f"answers {exc.code} {exc.reason}") from exc
     except (OSError, ValueError) as exc:
-        raise NotReadyError(f"does not answer: {exc}") from exc
+        raise NotReadyError(f"does not answer: {getattr(exc, 'reason', exc)}") from exc
 
 
 def port_open(port: int) -> bool:

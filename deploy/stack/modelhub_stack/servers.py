@@ -137,7 +137,7 @@ class Server:
         return self.settings.home / "pids" / f"{self.name}.pid"
 
     def _with_log(self, what: str) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-25:]
+        lines = [line[:200] for line in self.log.read_text(errors="replace").splitlines()[-25:]]
         return "\n  ".join([f"{self.name} {what}; the end of {self.log}:", *lines])
 
 

@@ -115,7 +115,9 @@ def _install(*packages: str, what: str) -> None:
         say(f"installing {package}")
         install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
         try:
-            return run(install, environ=environ)
+            run(install, environ=environ)
         except StackError:
             if package == packages[-1]:
                 raise
+        else:
+            return

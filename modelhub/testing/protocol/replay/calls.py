@@ -65,7 +65,6 @@ SILENT = frozenset(
         "get metadata",
         "weights read",  # manifests, and chunks whose hints are put to the test
         "weights size",  # of a pack whose row says that it is live
-        "weights abort",
         "get log",  # whether an attempt that is swept landed
     }
 )

@@ -40,12 +40,14 @@ class Process:
 
     Attributes:
         pending: the call that it waits to make; None once the verb is over.
+        calls: the names of all calls that it made.
         result: what the verb returned.
         error: what the verb raised.
     """
 
     def __init__(self, name: str, verb: Callable[[Hub], object], stores: Stores) -> None:
         self.pending: Request | None = None
+        self.calls: set[str] = set()
         self.result: object = None
         self.error: BaseException | None = None
         self._before: Request | None = None
@@ -99,6 +101,7 @@ class Process:
             raise ProcessDied
         made.part = place(made, self._before)
         self._before = made
+        self.calls.add(made.name)
         if made.part is None and made.name in SILENT:
             return made.make()
         self._requests.put(made)

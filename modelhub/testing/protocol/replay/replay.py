@@ -40,7 +40,7 @@ from modelhub.testing.protocol.replay.calls import (
     part_of,
     unsure,
 )
-from modelhub.testing.protocol.replay.hub import Mirror, begin, verb, write_source
+from modelhub.testing.protocol.replay.mirror import Mirror, begin, verb, write_source
 from modelhub.testing.protocol.replay.processes import Process
 from modelhub.testing.protocol.replay.walks import (
     COLLECTOR,
@@ -74,8 +74,8 @@ class Drift(AssertionError):
     """Model and coordinator went different ways."""
 
 
-def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: Path) -> None:
-    """Let the coordinator take the steps of a walk.
+def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: Path) -> set[str]:
+    """Let the coordinator take the steps of a walk; the names of the calls that it made.
 
     Args:
         configuration: that of the model.
@@ -101,7 +101,8 @@ def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: P
             )
             raise Drift(f"{configuration}\n{taken}\n  => {error}") from error
         finally:
-            stage.close()
+            calls = stage.close()
+    return calls
 
 
 @contextmanager
@@ -138,21 +139,23 @@ class _Stage:
         self._folder = folder
         self._stores = begin(configuration, folder)
         self._mirror = Mirror(self._stores, configuration)
+        self._started: list[Process] = []
         self._processes: dict[str, Process] = {}
         self._flight: dict[Message, Callable[[], Any]] = {}
         self._condemnations = 0
 
-    def close(self) -> None:
-        """End all processes."""
-        for process in self._processes.values():
+    def close(self) -> set[str]:
+        """End all processes; the names of the calls that they made."""
+        for process in self._started:
             process.kill()
+        return {name for process in self._started for name in process.calls}
 
     def compare(self, state: State) -> None:
         """Whether the stores are what they are in ``state``.
 
         What is on its way there, and can change nothing any more, arrives first.
         """
-        for message in set(self._flight).difference(state.flight):
+        for message in [one for one in self._flight if one not in state.flight]:
             self._flight.pop(message)()
         expected = _comparable(state.stores)
         seen = self._mirror.look()
@@ -224,6 +227,7 @@ class _Stage:
         name = step.actor
         if name not in self._processes:
             self._processes[name] = Process(name, self._verb(name), self._stores)
+            self._started.append(self._processes[name])
         return self._processes[name]
 
     def _verb(self, name: str) -> Callable[[Hub], object]:

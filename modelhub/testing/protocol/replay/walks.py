@@ -8,10 +8,14 @@ walk takes only what both can do:
   coordinator refreshes the documents of all attempts that are behind the head.
 - Two sweepers' fences are one and the same to a model, not to the sweeper that waits for its own:
   while one does, another's does not land.
-- Of packs that were pinned before by the same attempt, a model puts the pins again, where the
-  coordinator knows that they are there: nobody who has to begin again reuses packs.
-- No two packs are condemned at once: a model reads the rows of both again where the coordinator
-  reads the row that it failed to change.
+- Who has to store everything anew puts all pins again in a model; the coordinator knows which of
+  them it put already. So that happens only while those are there.
+- No two packs are condemned at once: after a row that it failed to change, a model reads all rows
+  that it has doubts about again, the coordinator that one.
+- A client of a model gives up after a few lost attempts, the coordinator after a thousand: a walk
+  leaves who would give up where it is.
+
+A publish without ``stores`` is for models alone: the coordinator always has a manifest to store.
 """
 
 from __future__ import annotations
@@ -147,13 +151,15 @@ class _Limits:
     def _is_alike(
         self, state: State, step: Step[State], known: dict[str, Actor], after: Actor
     ) -> bool:
+        me = known[step.actor]
         if isinstance(after, Sweeper) and step.action == "scan_intents":
             oldest = min(row.base for row in state.stores.intents)
             return not after.rows or oldest in {row.base for row in after.rows}
-        if step.action == "put_pins":
-            me = known[step.actor]
-            assert isinstance(me, Client)
-            return not me.packs
         if step.action == "condemn_pack":
             return sum(pack.state == "condemned" for pack in step.state.stores.packs) <= 1
+        if isinstance(me, Client) and step.action == "put_pins":
+            there = {row.pack for row in state.stores.intents if row.txid == step.subject}
+            return not me.packs or (step.outcome == "ok" and there.issuperset(me.packs))
+        if isinstance(me, Client) and step.action in {"read_head", "find_request"}:
+            return me.attempt < self._configuration.tasks[int(step.actor[1:]) - 1].attempts
         return True
