@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -74,8 +75,9 @@ def fetch(
 
     Raises:
         AlreadyExists: a file is there with other bytes and ``overwrite`` is False; nothing was
-            written. CorruptData: stored bytes do not match their hash. Unavailable: a store is
-            away, or the disk is full.
+            written.
+        CorruptData: stored bytes do not match their hash.
+        Unavailable: a store is away, or the disk is full.
     """
     total = sum(file.size_bytes for file in files)
     with _translated(folder):
@@ -83,17 +85,24 @@ def fetch(
             raise AlreadyExists(
                 f"{shown(str(folder))} is a file", remedy="Pull into a folder, or a new name."
             )
-        missing = [file for file in files if not _holds(folder / file.path, manifest, file)]
+        missing = _missing(folder, manifest, files)
         _refuse_taken(folder, missing, overwrite=overwrite)
-        done = total - sum(file.size_bytes for file in missing)
-        progress("pull", done, total)
         if missing:
             with _partial(folder) as partial:
+                # Whoever held the lock before may have brought some of them.
+                missing = _missing(folder, manifest, missing)
+                done = total - sum(file.size_bytes for file in missing)
+                progress("pull", done, total)
                 writer = _FileWriter(ctx, manifest, folder, partial, progress, done, total)
                 for file in missing:
                     writer.write(file)
+        progress("pull", total, total)
         for file in files:
             (folder / file.path).chmod(file.mode)
+
+
+def _missing(folder: Path, manifest: Manifest, files: Sequence[ManifestFile]) -> list[ManifestFile]:
+    return [file for file in files if not _holds(folder / file.path, manifest, file)]
 
 
 def _refuse_taken(folder: Path, missing: Sequence[ManifestFile], *, overwrite: bool) -> None:
@@ -141,14 +150,29 @@ def _partial(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file that may be deleted at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Hold an exclusive lock on a file that its last holder, or anybody, may delete."""
+    lock = _lock(path)
+    while lock is None:
+        lock = _lock(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Wait for the lock; None where the file is not the one at ``path`` any more by then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock), path.stat()):
+            return lock
+    os.close(lock)
+    return None
 
 
 @dataclass

@@ -185,7 +185,7 @@ class HubMachine(SideBySide):
         possible = [history for history, told in orders if told == endings]
         assert possible, f"{first} and {second} ended with {endings}"
         self.learn(first.name, possible)
-        self.unhinted.add(first.name)
+        self.unhinted.add(first.name)  # Whoever is done last may put the older summary.
 
     @rule(data=st.data(), at=MOMENTS)
     def sweep_midway(self, data: st.DataObject, at: Moment) -> None:

@@ -81,5 +81,7 @@ def _check(server: Server) -> None:
 
 
 def _says(log: Path, words: str) -> bool:
+    if not log.exists():
+        return False
     with log.open(errors="replace") as lines:
         return any(words in line for line in lines)

@@ -15,7 +15,8 @@ from modelhub.testing.faults import ProcessDied
 from modelhub.testing.protocol.world import PutDocument, PutFile, PutRow, RemoveRows, Write
 
 MODEL = "nlp.sentiment"
-"""The model that everything is about."""
+REQUEST = "r"
+"""The one model, and the one request id, that everything is about."""
 
 
 class Part(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, cast
 
@@ -86,7 +86,10 @@ class Process:
         self._thread.join()
 
     def _wait(self) -> None:
-        self.pending = self._requests.get(timeout=_HUNG_S)
+        try:
+            self.pending = self._requests.get(timeout=_HUNG_S)
+        except Empty:
+            raise AssertionError(f"{self._thread.name} hangs") from None
 
     def _run(self, verb: Callable[[Hub], object], hub: Hub) -> None:
         try:

@@ -40,8 +40,9 @@ from modelhub.testing.protocol.replay.calls import (
     part_of,
     unsure,
 )
-from modelhub.testing.protocol.replay.mirror import Mirror, begin, verb, write_source
+from modelhub.testing.protocol.replay.mirror import Mirror
 from modelhub.testing.protocol.replay.processes import Process
+from modelhub.testing.protocol.replay.standing import begin, verb
 from modelhub.testing.protocol.replay.walks import (
     COLLECTOR,
     RETRIES,
@@ -61,6 +62,8 @@ _TRIES = {
 """What an actor that gives up at a step would go on to try."""
 
 _MOST_TRIES = 20
+"""More than the coordinator ever makes."""
+
 _ANSWERS: dict[str, Answer] = {
     "ok": Request.make,
     "late": unsure,
@@ -71,7 +74,7 @@ _TOLD = {"conflict": Conflict, "failed": Unavailable, "unknown": OutcomeUnknown}
 
 
 class Drift(AssertionError):
-    """Model and coordinator went different ways."""
+    """Model and coordinator went different ways; the message says how far they went together."""
 
 
 def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: Path) -> set[str]:
@@ -87,19 +90,19 @@ def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: P
             model says; or somebody is told something else.
     """
     state = Protocol(configuration).initial()
+    taken: list[Step[State]] = []
     with _named():
         stage = _Stage(configuration, folder)
         try:
             stage.compare(state)
             for index, step in enumerate(steps):
+                taken.append(step)
                 stage.take(state, steps[index:])
                 stage.compare(step.state)
                 state = step.state
-        except AssertionError as error:
-            taken = "\n".join(
-                f"{number:3}. {one}" for number, one in enumerate(steps[: index + 1], 1)
-            )
-            raise Drift(f"{configuration}\n{taken}\n  => {error}") from error
+        except Exception as error:
+            trace = [f"{number:3}. {one}" for number, one in enumerate(taken, 1)]
+            raise Drift("\n".join([str(configuration), *trace, f"  => {error}"])) from error
         finally:
             calls = stage.close()
     return calls
@@ -142,7 +145,7 @@ class _Stage:
         self._started: list[Process] = []
         self._processes: dict[str, Process] = {}
         self._flight: dict[Message, Callable[[], Any]] = {}
-        self._condemnations = 0
+        self._collected = 0
 
     def close(self) -> set[str]:
         """End all processes; the names of the calls that they made."""
@@ -192,10 +195,12 @@ class _Stage:
         """What the collector did to a pack."""
         rows, key = self._stores.rows, keys.pack(pack_id(after.name))
         if after.token != before.token:
-            self._condemnations += 1
+            self._collected += 1
             value = rows.get(keys.PACKS, key)
             size = 0 if value is None else decode(value, PackRow, after.name).size_bytes
-            row = PackRow(state=after.state, size_bytes=size, token=f"c{self._condemnations}")
+            token = f"collector.{self._collected}"
+            changed = {"state": after.state, "size_bytes": size, "token": token}
+            row = msgspec.convert(changed, PackRow)
             assert rows.check_and_put(keys.PACKS, key, value, encode(row))
         if after.file != before.file:
             self._stores.weights.remove(pack_path(pack_id(after.name)))
@@ -220,8 +225,8 @@ class _Stage:
             process.answer(Request.make)
         if after.at in {DONE, "scan_intents"}:
             self._end(process, step, after)
-        elif process.pending is None:
-            raise AssertionError(f"{step.actor} has ended: {_ending(process)}")
+        else:
+            assert process.pending, f"{step.actor} was to go on, and {_ending(process)}"
 
     def _process(self, step: Step[State]) -> Process:
         name = step.actor
@@ -233,18 +238,18 @@ class _Stage:
     def _verb(self, name: str) -> Callable[[Hub], object]:
         if name == SWEEPER:
             return Hub.sweep
-        if name == STRANGER:
-            return verb(Task(), write_source(self._folder, name))
-        task = self._configuration.tasks[int(name[1:]) - 1]
-        return verb(task, write_source(self._folder, name, reuses=bool(task.reuses)))
+        task = Task() if name == STRANGER else self._task(name)
+        return verb(name, task, self._folder)
+
+    def _task(self, client: str) -> Task:
+        return self._configuration.tasks[int(client[1:]) - 1]
 
     def _pending(self, process: Process, step: Step[State]) -> Request:
         """The call that ``process`` waits to make, which must be one of ``step``."""
         call = process.pending
-        if call is None:
-            raise AssertionError(f"{step.actor} was to {step.action}, and {_ending(process)}")
-        assert call.action == step.action, (
-            f"{step.actor} was to {step.action}, and calls {call} ({call.action or 'no step'})"
+        made = _ending(process) if call is None else f"calls {call} ({call.action or 'no step'})"
+        assert call is not None and call.action == step.action, (  # noqa: PT018 - one message
+            f"{step.actor} was to {step.action}, and {made}"
         )
         return call
 
@@ -263,18 +268,15 @@ class _Stage:
         assert isinstance(sweeper, Sweeper)
         over = {row.txid for row in sweeper.rows}
         now = datetime.now(UTC)
-        is_over = (
-            now - timedelta(minutes=1)
-            if _keeps_pins(self._configuration, later)
-            else now - timedelta(days=365)
-        )
+        # Pins go once a push that is resumed could no longer want them.
+        since = timedelta(minutes=1 if _keeps_pins(self._configuration, later) else 10**6)
 
         def answer(call: Request) -> list[tuple[bytes, bytes]]:
             rows = []
             for key, value in call.make():
                 _, txid, pack = keys.parse_intent(key)
-                row: Intent | Pin = decode(value, Pin if pack else Intent, "an intent")
-                lease = is_over if txid in over else now + timedelta(hours=1)
+                row = decode(value, Pin, txid) if pack else decode(value, Intent, txid)
+                lease = now - since if txid in over else now + timedelta(hours=1)
                 rows.append((key, encode(msgspec.structs.replace(row, lease=lease))))
             return rows
 
@@ -286,18 +288,18 @@ class _Stage:
             if process.pending is None or process.pending.action not in _TRIES.get(step.action, ()):
                 break
             process.answer(away)
-        if process.pending is not None:
-            raise AssertionError(f"{step.actor} was to end, and calls {process.pending}")
+        assert process.pending is None, f"{step.actor} was to end, and calls {process.pending}"
         del self._processes[step.actor]
         if isinstance(after, Client):
             self._check_told(process, after, step)
-        elif (process.error is None) != (step.outcome == "ok" and step.action != "read_log"):
-            raise AssertionError(f"the sweep {_ending(process)}")
+        else:
+            succeeds = step.outcome == "ok" and step.action != "read_log"
+            assert (process.error is None) == succeeds, f"the sweep {_ending(process)}"
 
     def _check_told(self, process: Process, client: Client, step: Step[State]) -> None:
         """Whether a verb ended as its client was told."""
         log = step.state.stores.log
-        task = self._configuration.tasks[int(step.actor[1:]) - 1]
+        task = self._task(step.actor)
         own = [one.number for one in log if one.txid.startswith(f"{step.actor}.")]
         told = f"{step.actor} is told {client.told}, and {_ending(process)}"
         if client.told in _TOLD:
@@ -318,7 +320,7 @@ def _ending(process: Process) -> str:
 
 
 def _keeps_pins(configuration: Configuration, later: Sequence[Step[State]]) -> bool:
-    """Whether the sweep that ``later`` begins with leaves the pins of attempts that did not land."""
+    """Whether the sweep that begins with ``later`` leaves pins of attempts that did not land."""
     for before, step in pairwise(later):
         if step.actor == SWEEPER and step.outcome == "ok" and step.action == "put_hints":
             seen, doomed = (

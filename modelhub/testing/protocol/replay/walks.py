@@ -53,9 +53,15 @@ _WEIGHTS = {
     "late": 0.3,
     "doubled": 0.3,
     "fails_before": 0.1,
-    "crash": 0.02,
+    "crash": 0.005,
 }
 """How likely an outcome is; each walk has tastes of its own besides."""
+
+_GIVING_UP = 0.2
+"""How likely an actor gives up where it could go on: who does sees nothing more."""
+
+_SWEEPING = 0.3
+"""How busy the sweeper is: it fences off whoever is slower."""
 
 
 def actors(configuration: Configuration, state: State) -> dict[str, Actor]:
@@ -82,20 +88,31 @@ def walk(configuration: Configuration, seed: int, *, longest: int = 150) -> list
     limits = _Limits(configuration)
     state = protocol.initial()
     tastes = {name: chance.choice((0.1, 0.3, 1.0)) for name in actors(configuration, state)}
-    tastes |= {name: chance.choice((0.2, 1.0, 3.0)) for name in _WEIGHTS}
+    tastes[SWEEPER] *= _SWEEPING
+    tastes |= {name: chance.choice((0.2, 1.0, 3.0)) for name in _WEIGHTS if name != "ok"}
     steps: list[Step[State]] = []
     while len(steps) < longest:
         possible = list(limits.within(state, protocol.all_steps(state)))
         if not possible:
             break
         weights = [
-            _WEIGHTS[step.outcome] * tastes[step.outcome] * tastes[step.actor] for step in possible
+            tastes[step.actor] * tastes.get(step.outcome, 1.0) * _weight(configuration, step)
+            for step in possible
         ]
         (step,) = chance.choices(possible, weights)
         limits.count(step)
         steps.append(step)
         state = step.state
     return steps
+
+
+def _weight(configuration: Configuration, step: Step[State]) -> float:
+    me = actors(configuration, step.state)[step.actor]
+    if isinstance(me, Client):
+        gives_up = me.told in {"failed", "unknown"} and step.outcome != "lands"
+    else:
+        gives_up = me.at == "scan_intents" and step.outcome in {"late", "fails_before"}
+    return _WEIGHTS[step.outcome] * (_GIVING_UP if gives_up else 1)
 
 
 class _Limits:

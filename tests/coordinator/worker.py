@@ -1,0 +1,93 @@
+"""One process among several: run as ``python worker.py VERB JSON`` by ``test_processes.py``.
+
+It says what it did in lines of JSON, and where it is told to wait it says so and waits for a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import modelhub
+from modelhub.coordinator.context import Progress
+
+SHARED = random.Random("shared").randbytes(100_000)
+
+
+def say(**told: object) -> None:
+    # One write of less than a page: a reader gets all of it or nothing.
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def wait(**told: object) -> None:
+    say(**told)
+    sys.stdin.readline()
+
+
+def waiting_from(done: int) -> Progress:
+    """Progress that waits once, as soon as so many bytes are done."""
+    waited = False
+
+    def progress(_phase: str, so_far: int, _total: int) -> None:
+        nonlocal waited
+        if so_far >= done and not waited:
+            waited = True
+            wait(done=so_far)
+
+    return progress
+
+
+def publish(hub: str, name: str, worker: int, count: int) -> None:
+    """Push ``count`` versions: bytes of its own, bytes of its round, and bytes of everybody."""
+    opened = modelhub.connect(hub)
+    wait(ready=worker)
+    for index in range(count):
+        message = f"worker {worker} push {index}"
+        files = {
+            "own.bin": random.Random(message).randbytes(4000),
+            "all/round.bin": random.Random(index).randbytes(2000),
+            "all/shared.bin": SHARED,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "all").mkdir()
+            for path, data in files.items():
+                (Path(folder) / path).write_bytes(data)
+            version = opened.push(name, folder, message=message)
+        digests = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+        say(number=version.number, message=message, files=digests)
+
+
+def push(hub: str, name: str, folder: str) -> None:
+    """Push once, and wait when the files are read."""
+    version = modelhub.connect(hub).push(name, folder, progress=waiting_from(1))
+    say(number=version.number, parents=version.parents)
+
+
+def pull(hub: str, revision: str, dest: str, wait_from: int) -> None:
+    """Pull once, and wait when so many bytes are done."""
+    modelhub.connect(hub).pull(revision, dest, progress=waiting_from(wait_from))
+    say(pulled=dest)
+
+
+def snapshot(hub: str, revision: str) -> None:
+    """Take a snapshot, all at the same time."""
+    opened = modelhub.connect(hub)
+    wait(ready=revision)
+    say(folder=str(opened.snapshot(revision)))
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "publish": publish,
+    "push": push,
+    "pull": pull,
+    "snapshot": snapshot,
+}
+
+if __name__ == "__main__":
+    VERBS[sys.argv[1]](**json.loads(sys.argv[2]))
