@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ import pytest
 import modelhub
 from modelhub.backends.files import LocalWeights
 from modelhub.connect import embedded_stores
-from modelhub.coordinator.context import Context, Stores
+from modelhub.coordinator.context import Clock, Context, Stores
 from modelhub.errors import NotFound
 from modelhub.hub import Hub
-from modelhub.testing.crashes import open_process
+from modelhub.testing.crashes import IMPATIENT
 
 NAME = "nlp.sentiment"
 WORKERS, PUSHES = 8, 50
@@ -60,6 +61,11 @@ class Worker:
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
+
+    def waits_for_a_lock(self) -> bool:
+        """Whether it stands in a queue for a file's lock."""
+        locks = Path("/proc/locks").read_text().splitlines()
+        return any("->" in line and f" {self._process.pid} " in line for line in locks)
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -147,9 +153,16 @@ def check_published(hub: Hub, acknowledged: list[Told], folder: Path) -> int:
 
 
 def check_swept(folder: Path) -> None:
-    """Once every lease counts as over, a sweep leaves nothing that fsck minds."""
+    """Once every lease is over, a sweep leaves nothing that fsck minds."""
+
+    class Tomorrow(Clock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(days=1)
+
     stores = embedded_stores(folder)
-    hub, _ = open_process(stores)
+    ctx = Context(stores, "sweeper", IMPATIENT)
+    ctx.clock = Tomorrow(stores.rows)
+    hub = Hub(ctx, address=str(folder), cache=folder)
     hub.sweep()
     assert not hub.fsck().findings
     assert hub.status().intents == 0
@@ -211,11 +224,11 @@ def test_two_pulls_into_one_folder_take_turns(hub: Hub, start: Workers, tmp_path
     source, dest = large_version(hub, tmp_path), tmp_path / "dest"
     first = start("pull", revision=NAME, dest=dest, wait_from=MIB)
     first.hear()
-    second = start("pull", revision=NAME, dest=dest, wait_from=0)
-    second.hear()
-    second.go_on()
+    second = start("pull", revision=NAME, dest=dest, wait_from=100 * MIB)
+    while not second.waits_for_a_lock():
+        pass
     first.go_on()
-    assert [len(worker.end()) for worker in (first, second)] == [1, 1]
+    assert [worker.end() for worker in (first, second)] == [[{"pulled": str(dest)}]] * 2
     assert digests(dest) == digests(source)
 
 

@@ -24,9 +24,8 @@ from modelhub.errors import OutcomeUnknown, Unavailable
 from modelhub.records import Entry, seal
 from modelhub.stores import Document, RowStore
 from modelhub.testing.protocol import Configuration, Protocol, Task
+from modelhub.testing.protocol.replay import Drift, replay, walk
 from modelhub.testing.protocol.replay.calls import CALLS, READ_BACKS, SILENT
-from modelhub.testing.protocol.replay.replay import Drift, replay
-from modelhub.testing.protocol.replay.walks import walk
 
 WALKS = 100
 FULL_WALKS = 1000

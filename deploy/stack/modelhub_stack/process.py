@@ -46,26 +46,21 @@ class Process:
         """Ask it to end, and after ``wait_s`` end it and all that it started.
 
         Returns:
-            Whether it ended when asked.
+            Whether all of them ended when it was asked.
         """
         with ExitStack() as files:
-            members = self._open(files)
-            for pid, handle in members:
-                if pid == self.pid:
-                    _send(handle, signal.SIGTERM)
-            if _all_gone([handle for _, handle in members], wait_s=wait_s):
-                return True
-        self.kill()
-        return False
+            handles = self._open(files)
+            for handle in handles[:1]:
+                _send(handle, signal.SIGTERM)
+            asked = _all_gone(handles, wait_s=wait_s)
+            if not asked:
+                _kill(handles)
+        return asked
 
     def kill(self) -> None:
         """End it and all that it started, with no chance to tidy up."""
         with ExitStack() as files:
-            # Those that it started come first: they might end themselves neatly without it.
-            members = sorted(self._open(files), key=lambda member: member[0] == self.pid)
-            for _, handle in members:
-                _send(handle, signal.SIGKILL)
-            _all_gone([handle for _, handle in members], wait_s=30)
+            _kill(self._open(files))
 
     def _session(self) -> Iterator[_Facts]:
         if not self.alive():
@@ -76,10 +71,13 @@ class Process:
                 if facts is not None and facts.session == self.pid:
                     yield facts
 
-    def _open(self, files: ExitStack) -> list[tuple[int, int]]:
-        """Handles of the session's processes: a signal through one can't reach another process."""
-        members = []
-        for facts in self._session():
+    def _open(self, files: ExitStack) -> list[int]:
+        """Handles of the session's processes, its own first; none if it ended before.
+
+        A signal sent through one can't reach another process.
+        """
+        handles = []
+        for facts in sorted(self._session(), key=lambda facts: facts.pid != self.pid):
             try:
                 handle = os.pidfd_open(facts.pid)
             except ProcessLookupError:
@@ -87,8 +85,8 @@ class Process:
             files.callback(os.close, handle)
             again = _facts(facts.pid)
             if again is not None and (again.session, again.started) == (self.pid, facts.started):
-                members.append((facts.pid, handle))
-        return members
+                handles.append(handle)
+        return handles
 
 
 def spawn(
@@ -159,6 +157,12 @@ def _stat(pid: int) -> list[str] | None:
 def _send(handle: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):  # gone by itself
         signal.pidfd_send_signal(handle, number)
+
+
+def _kill(handles: Sequence[int]) -> None:
+    for handle in handles:
+        _send(handle, signal.SIGKILL)
+    _all_gone(handles, wait_s=30)
 
 
 def _all_gone(handles: Sequence[int], *, wait_s: float) -> bool:

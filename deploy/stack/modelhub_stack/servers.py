@@ -21,6 +21,7 @@ from modelhub_stack.settings import (
 )
 
 _STOP_S = 45.0
+_PORT_S = 10.0  # what a server has started may be a little slower to end than the server
 _POLL_S = 0.2
 
 
@@ -80,12 +81,15 @@ class Server:
         Raises:
             StackError: another program has its port.
         """
-        if port_open(self.port):
-            raise StackError(
-                f"{self.name} can't have port {self.port}: another program listens there. "
-                f"Stop that, or set {PREFIX}{port_variable(self.name)}, or "
-                f"{PREFIX}PORTS for all of them, and wipe this stack if it was made before"
-            )
+        deadline = time.monotonic() + _PORT_S
+        while port_open(self.port):
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{self.name} can't have port {self.port}: another program listens there. "
+                    f"Stop that, or set {PREFIX}{port_variable(self.name)}, or "
+                    f"{PREFIX}PORTS for all of them, and wipe this stack if it was made before"
+                )
+            time.sleep(_POLL_S)
         launch = self.prepare()
         self.log.parent.mkdir(exist_ok=True)
         self._record.parent.mkdir(exist_ok=True)

@@ -104,7 +104,7 @@ class Request:
         return self.name
 
 
-def request(
+def new_request(
     kind: str, store: Any, method: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Request:
     """A call of a store of this kind (rows, weights or search), and what tells it from others."""
@@ -113,8 +113,8 @@ def request(
     name = " ".join([method, *args[:1]])
     match name:
         case "put_many intents" | "delete_many intents":
-            whole = any(keys.parse_intent(key)[2] is None for key in args[1])
-            name += " (intent)" if whole else " (pins)"
+            pins_alone = all(keys.parse_intent(key)[2] for key in args[1])
+            name += " (pins)" if pins_alone else " (intent)"
         case "check_and_put packs" if args[2] is not None:
             name += " (standing)"
         case "check_and_put log" if isinstance(unseal(args[3], "a log row")[0].change, Fence):
@@ -168,11 +168,11 @@ def pack_id(name: str) -> str:
 
 def part_of(call: Request, write: Write) -> Callable[[], Any]:
     """Does of ``call`` what is ``write`` in a model."""
-    store, method = call.store, call.method
+    store = call.store
     match write:
         case PutRow(row=row):
-            suffix = (row.txid, pack_id(row.pack) if row.pack else None)
-            rows = {key: value for key, value in call.args[1].items() if _row_of(key) == suffix}
+            put = (row.txid, pack_id(row.pack) if row.pack else None)
+            rows = {key: value for key, value in call.args[1].items() if _row_of(key) == put}
             return lambda: store.put_many(keys.INTENTS, rows)
         case RemoveRows(packs=packs):
             ids = {pack_id(pack) if pack else None for pack in packs}
@@ -184,7 +184,7 @@ def part_of(call: Request, write: Write) -> Callable[[], Any]:
             return lambda: store.write(target, named)
         case PutFile():
             return lambda: store.create(call.args[0]).write(b"torn")
-    return lambda: getattr(store, method)(*call.args)
+    return call.make
 
 
 def _row_of(key: bytes) -> tuple[str, str | None]:

@@ -19,8 +19,8 @@ from modelhub.testing.protocol.replay.calls import (
     Answer,
     Request,
     dies,
+    new_request,
     place,
-    request,
 )
 
 _HUNG_S = 60.0
@@ -129,4 +129,4 @@ class _Gate:
         return partial(self._call, method)
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        return self._process.call(request(self._kind, self._store, method, args, options))
+        return self._process.call(new_request(self._kind, self._store, method, args, options))

@@ -10,8 +10,8 @@ walk takes only what both can do:
   while one does, another's does not land.
 - Who has to store everything anew puts all pins again in a model; the coordinator knows which of
   them it put already. So that happens only while those are there.
-- No two packs are condemned at once: after a row that it failed to change, a model reads all rows
-  that it has doubts about again, the coordinator that one.
+- Where the rows of packs are read, a condemned one is the only one that is not live: a model looks
+  at all of them before it brings one back, the coordinator goes from row to row.
 - A client of a model gives up after a few lost attempts, the coordinator after a thousand: a walk
   leaves who would give up where it is.
 
@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 from modelhub.coordinator import log, storing, transaction
 from modelhub.testing.protocol.actors import Actor
-from modelhub.testing.protocol.client import Client
+from modelhub.testing.protocol.client import Client, Task
 from modelhub.testing.protocol.explore import Step
 from modelhub.testing.protocol.model import Configuration, Protocol, State
 from modelhub.testing.protocol.sweeper import Sweeper
@@ -71,6 +71,11 @@ def actors(configuration: Configuration, state: State) -> dict[str, Actor]:
     return dict(zip(names, state.actors, strict=True))
 
 
+def task_of(configuration: Configuration, client: str) -> Task:
+    """What a client was asked to do."""
+    return configuration.tasks[int(client.removeprefix("p")) - 1]
+
+
 def makes_no_call(configuration: Configuration, state: State, actor: str, action: str) -> bool:
     """Whether the coordinator passes over a step: there is nothing to put."""
     if actor == SWEEPER:
@@ -79,11 +84,14 @@ def makes_no_call(configuration: Configuration, state: State, actor: str, action
         return action == "put_hints" and facts(state.stores.log[: sweeper.head]).next == 1
     if action not in {"put_metadata", "put_lookup"}:
         return False
-    return configuration.tasks[int(actor[1:]) - 1].op != "publish"
+    return task_of(configuration, actor).op != "publish"
 
 
 def walk(configuration: Configuration, seed: int, *, longest: int = 150) -> list[Step[State]]:
-    """A walk from the beginning until nothing can happen any more, or of ``longest`` steps."""
+    """A walk from the beginning until nothing can happen any more, or of ``longest`` steps.
+
+    The same seed gives the same walk. The sweeper must not settle attempts in a single moment.
+    """
     protocol, chance = Protocol(configuration), random.Random(seed)
     limits = _Limits(configuration)
     state = protocol.initial()
@@ -172,11 +180,12 @@ class _Limits:
         if isinstance(after, Sweeper) and step.action == "scan_intents":
             oldest = min(row.base for row in state.stores.intents)
             return not after.rows or oldest in {row.base for row in after.rows}
-        if step.action == "condemn_pack":
-            return sum(pack.state == "condemned" for pack in step.state.stores.packs) <= 1
+        if isinstance(me, Client) and step.action == "read_packs":
+            states = [state.stores.pack(pack).state for pack, _ in me.doubts]
+            return "condemned" not in states or states.count("live") == len(states) - 1
         if isinstance(me, Client) and step.action == "put_pins":
             there = {row.pack for row in state.stores.intents if row.txid == step.subject}
             return not me.packs or (step.outcome == "ok" and there.issuperset(me.packs))
         if isinstance(me, Client) and step.action in {"read_head", "find_request"}:
-            return me.attempt < self._configuration.tasks[int(step.actor[1:]) - 1].attempts
+            return me.attempt < task_of(self._configuration, step.actor).attempts
         return True

@@ -50,6 +50,7 @@ from modelhub.testing.protocol.replay.walks import (
     SWEEPER,
     actors,
     makes_no_call,
+    task_of,
 )
 from modelhub.testing.protocol.sweeper import Sweeper
 from modelhub.testing.protocol.world import Pack, Stores, facts
@@ -238,11 +239,8 @@ class _Stage:
     def _verb(self, name: str) -> Callable[[Hub], object]:
         if name == SWEEPER:
             return Hub.sweep
-        task = Task() if name == STRANGER else self._task(name)
+        task = Task() if name == STRANGER else task_of(self._configuration, name)
         return verb(name, task, self._folder)
-
-    def _task(self, client: str) -> Task:
-        return self._configuration.tasks[int(client[1:]) - 1]
 
     def _pending(self, process: Process, step: Step[State]) -> Request:
         """The call that ``process`` waits to make, which must be one of ``step``."""
@@ -299,7 +297,7 @@ class _Stage:
     def _check_told(self, process: Process, client: Client, step: Step[State]) -> None:
         """Whether a verb ended as its client was told."""
         log = step.state.stores.log
-        task = self._task(step.actor)
+        task = task_of(self._configuration, step.actor)
         own = [one.number for one in log if one.txid.startswith(f"{step.actor}.")]
         told = f"{step.actor} is told {client.told}, and {_ending(process)}"
         if client.told in _TOLD:
