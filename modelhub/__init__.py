@@ -3,7 +3,7 @@
 ``connect`` opens a hub; everything else is a method of what it returns.
 """
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from modelhub.connect import connect
 from modelhub.errors import (
@@ -36,7 +36,7 @@ from modelhub.results import (
     Version,
 )
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from modelhub.hub import Hub
 
 __version__ = "0.1.0"
@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     # The class brings in every layer below it; most programs only ever hold what connect returns.
     if name == "Hub":
         from modelhub.hub import Hub
