@@ -44,7 +44,10 @@ def waiting_from(done: int) -> Progress:
 
 
 def publish(hub: str, name: str, worker: int, count: int) -> None:
-    """Push ``count`` versions: bytes of its own, bytes of its round, and bytes of everybody."""
+    """Push ``count`` versions: bytes of its own, bytes of its round, and bytes of everybody.
+
+    It says what it is about to push, and which number that got.
+    """
     opened = modelhub.connect(hub)
     wait(ready=worker)
     for index in range(count):
@@ -58,9 +61,9 @@ def publish(hub: str, name: str, worker: int, count: int) -> None:
             (Path(folder) / "all").mkdir()
             for path, data in files.items():
                 (Path(folder) / path).write_bytes(data)
-            version = opened.push(name, folder, message=message)
-        digests = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-        say(number=version.number, message=message, files=digests)
+            digests = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+            say(message=message, files=digests)
+            say(message=message, number=opened.push(name, folder, message=message).number)
 
 
 def push(hub: str, name: str, folder: str) -> None:
