@@ -4,7 +4,7 @@ bounds; without it the CI tier leaves out what is marked ``full`` and is the sam
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +29,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     full = [item for item in items if item.get_closest_marker("full")]
     items[:] = [item for item in items if item not in full]
     config.hook.pytest_deselected(items=full)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says a measured figure or a count, which stands in the summary at the end of the run."""
+    return lambda text: record_property("figure", text.strip())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    said = [
+        (report.nodeid, text)
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if said:
+        terminalreporter.section("figures")
+    for test, text in said:
+        terminalreporter.write_line(f"{test.rpartition('::')[2]}: {text}")
 
 
 @pytest.fixture(scope="session", autouse=True)

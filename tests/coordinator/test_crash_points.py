@@ -232,7 +232,7 @@ def close(stores: Stores) -> None:
 def walk(
     walked: Iterable[Scenario],
     make_stores: Callable[[], Stores],
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     endings: Counter[str] = Counter()
     for scenario in walked:
@@ -242,8 +242,7 @@ def walk(
             except Exception as error:
                 raise AssertionError(f"{case}: {error!r}") from error
         assert endings, f"{scenario.name} makes no store calls"
-    with capsys.disabled():
-        print(f"\n{sum(endings.values())} crash points: {dict(endings)}")
+    figure(f"{sum(endings.values())} crash points: {dict(endings)}")
 
 
 @pytest.mark.parametrize(
@@ -261,14 +260,14 @@ def test_whatever_fails_in(
     name: str,
     folders: dict[int, Path],
     make_stores: Callable[[], Stores],
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
-    walk([scenarios(folders)[name]], make_stores, capsys)
+    walk([scenarios(folders)[name]], make_stores, figure)
 
 
 def test_whatever_fails_in_a_sweep_after_a_failed_publish(
     folders: dict[int, Path],
     make_stores: Callable[[], Stores],
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
-    walk(sweeps(folders), make_stores, capsys)
+    walk(sweeps(folders), make_stores, figure)

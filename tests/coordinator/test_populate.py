@@ -162,7 +162,7 @@ def test_every_model_has_a_version(tmp_path: Path, versions: int, models: int) -
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_versions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hundred_thousand_versions(tmp_path: Path, figure: Callable[[str], None]) -> None:
     stores, begun_s = embedded_stores(tmp_path / "hub"), time.perf_counter()
     populate(stores)
     written_s = time.perf_counter()
@@ -173,8 +173,7 @@ def test_a_hundred_thousand_versions(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert health.checked["versions"] == 100_000
     assert len(hub.list()) == 2_000
     hub.close()
-    with capsys.disabled():
-        print(
-            f"\n100,000 versions: written in {written_s - begun_s:.0f} s, checked in "
-            f"{checked_s - written_s:.0f} s, {getrusage(RUSAGE_SELF).ru_maxrss >> 10} MiB at most"
-        )
+    figure(
+        f"100,000 versions: written in {written_s - begun_s:.0f} s, checked in "
+        f"{checked_s - written_s:.0f} s, {getrusage(RUSAGE_SELF).ru_maxrss >> 10} MiB at most"
+    )

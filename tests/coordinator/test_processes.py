@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -176,7 +176,7 @@ def test_eight_processes_publish_fifty_versions_each_to_one_model(
     folder: Path,
     start: Workers,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     workers = started(start)
     began_s = time.perf_counter()
@@ -185,8 +185,7 @@ def test_eight_processes_publish_fifty_versions_each_to_one_model(
     acknowledged, there = check_published(hub, told, tmp_path / "pulled")
     assert acknowledged == there == WORKERS * PUSHES
     check_swept(folder)
-    with capsys.disabled():
-        print(f"\n{WORKERS} processes: {there / took_s:.1f} publishes/s to one model")
+    figure(f"{WORKERS} processes: {there / took_s:.1f} publishes/s to one model")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ def test_what_killed_publishers_were_told_is_there_once(
     folder: Path,
     start: Workers,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     workers = started(start)
     told, killed = list[Told](), workers[:2]
@@ -210,8 +209,7 @@ def test_what_killed_publishers_were_told_is_there_once(
     assert acknowledged <= there <= acknowledged + len(killed)
     assert acknowledged < WORKERS * PUSHES, "nobody was killed before its end"
     check_swept(folder)
-    with capsys.disabled():
-        print(f"\n{acknowledged} acknowledged, {there} there")
+    figure(f"{acknowledged} acknowledged, {there} there")
 
 
 def large_version(hub: Hub, tmp_path: Path) -> Path:

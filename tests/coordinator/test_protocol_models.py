@@ -26,19 +26,16 @@ from modelhub.testing.protocol.client import Client
 
 
 def explored(
-    name: str, configuration: Configuration, capsys: pytest.CaptureFixture[str]
+    name: str, configuration: Configuration, figure: Callable[[str], None]
 ) -> Result[State]:
     result = explore(Protocol(configuration))
-    with capsys.disabled():
-        print(f"\n{name}: {result}")
+    figure(f"{name}: {result}")
     return result
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_what_always_holds_does_in_every_state(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = explored(name, CONFIGURATIONS[name], capsys)
+def test_what_always_holds_does_in_every_state(name: str, figure: Callable[[str], None]) -> None:
+    result = explored(name, CONFIGURATIONS[name], figure)
     assert not result.violations
     assert not result.bound
 
@@ -47,21 +44,18 @@ def test_what_always_holds_does_in_every_state(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", FULL)
 def test_what_always_holds_does_in_every_state_further_on(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, figure: Callable[[str], None]
 ) -> None:
-    result = explored(name, FULL[name], capsys)
+    result = explored(name, FULL[name], figure)
     assert not result.violations
     assert not result.bound
 
 
 @pytest.mark.parametrize("mutation", Mutation, ids=lambda mutation: mutation.name.lower())
-def test_every_broken_rule_is_caught(
-    mutation: Mutation, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_broken_rule_is_caught(mutation: Mutation, figure: Callable[[str], None]) -> None:
     name = CAUGHT_BY[mutation]
     result = explore(Protocol(CONFIGURATIONS[name], mutation))
-    with capsys.disabled():
-        print(f"\n{mutation.value} ({name}): {result}")
+    figure(f"{mutation.value} ({name}): {result}")
     assert result.violations
 
 

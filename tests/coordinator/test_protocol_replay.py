@@ -80,22 +80,20 @@ def replayed(name: str, seeds: Iterable[int], folder: Path) -> tuple[int, set[st
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_coordinator_takes_the_steps_of_the_models(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     count, _ = replayed(name, range(WALKS), tmp_path)
-    with capsys.disabled():
-        print(f"\n{name}: {WALKS} walks, {count:,} steps")
+    figure(f"{name}: {WALKS} walks, {count:,} steps")
 
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_coordinator_takes_the_steps_of_more_walks(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     count, _ = replayed(name, range(WALKS, WALKS + FULL_WALKS), tmp_path)
-    with capsys.disabled():
-        print(f"\n{name}: {FULL_WALKS} walks, {count:,} steps")
+    figure(f"{name}: {FULL_WALKS} walks, {count:,} steps")
 
 
 # --- that nothing is left out ---------------------------------------------------------------------
@@ -296,13 +294,12 @@ def test_a_coordinator_that_goes_another_way_is_noticed(
     change: Patch,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     change(monkeypatch)
     with pytest.raises(AssertionError) as caught:
         replayed(CHANGES[change], range(WALKS), tmp_path)
-    with capsys.disabled():
-        print(f"\n{change.__name__}: {str(caught.value).splitlines()[-1].strip()}")
+    figure(f"{change.__name__}: {str(caught.value).splitlines()[-1].strip()}")
 
 
 def test_a_drift_tells_the_way_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

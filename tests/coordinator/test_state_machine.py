@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,7 +68,7 @@ class OnEmbedded(Counted):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("machine", [OnMemory, OnEmbedded], ids=["memory", "embedded"])
 def test_a_hub_stays_what_plain_dictionaries_say(
-    machine: type[Counted], capsys: pytest.CaptureFixture[str]
+    machine: type[Counted], figure: Callable[[str], None]
 ) -> None:
     sequences = max(SEQUENCES, settings().max_examples)
     run_state_machine_as_test(
@@ -75,5 +76,4 @@ def test_a_hub_stays_what_plain_dictionaries_say(
         settings=settings(max_examples=sequences, stateful_step_count=STEPS, backend="afresh"),
     )
     assert machine.seen["steps"] >= sequences * STEPS
-    with capsys.disabled():
-        print(f"\n{machine.__name__}: {machine.seen['steps']:,} steps in {sequences} sequences")
+    figure(f"{machine.__name__}: {machine.seen['steps']:,} steps in {sequences} sequences")
