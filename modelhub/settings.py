@@ -1,24 +1,67 @@
-"""Where the hub is, who asks, and where to cache: read once, in ``connect``."""
+"""Where the hub is, who asks, and where to cache: read once, in ``connect``.
+
+An argument wins over the environment, that over ``modelhub.toml``, that over defaults. The file is
+the one that ``MODELHUB_CONFIG`` names, else ``modelhub/modelhub.toml`` where this user's settings
+belong, else ``/etc/modelhub/modelhub.toml``; the first that is there is the only one read.
+"""
 
 from __future__ import annotations
 
 import getpass
 import os
+import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 import platformdirs
 
-from modelhub.errors import InvalidInput
+from modelhub.errors import Forbidden, InvalidInput
 from modelhub.names import shown
+
+ENVIRONMENT = "environment"
+"""The name of the profile that ``MODELHUB_WEIGHTS``, ``_ROWS`` and ``_SEARCH`` make."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_URLS = ("weights", "rows", "search")
+_SYSTEM_WIDE = Path("/etc/modelhub/modelhub.toml")
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The stores of one hub: a table ``[profile.NAME]`` of ``modelhub.toml``.
+
+    Each key but the three URLs can also stand in the environment, as ``MODELHUB_`` and its name in
+    capitals, and wins there: a password does not belong in a file that others read.
+    """
+
+    weights: str
+    rows: str
+    search: str
+    weights_user: str | None = None
+    weights_replication: Annotated[int, msgspec.Meta(ge=1, le=512)] | None = None
+    weights_permission: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] | None = None
+    weights_timeout_s: Seconds = 60.0
+    rows_prefix: str = "modelhub_"
+    rows_transport: Literal["buffered", "framed"] = "buffered"
+    rows_protocol: Literal["binary", "compact"] = "binary"
+    rows_timeout_s: Seconds = 10.0
+    search_user: str | None = None
+    search_password: str | None = None
+    search_api_key: str | None = None
+    search_ca: str | None = None
+    search_timeout_s: Seconds = 10.0
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a hub is opened with. ``home`` is the embedded hub's folder."""
+    """What a hub is opened with. ``address`` is what people know it by."""
 
-    home: Path
+    address: str
+    stores: Profile
     cache: Path
     principal: str
 
@@ -29,7 +72,7 @@ def read_settings(
     principal: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Settings from arguments, then the environment, then defaults.
+    """Settings from arguments, then the environment, then ``modelhub.toml``, then defaults.
 
     ``MODELHUB_HOME`` names the hub, ``MODELHUB_CACHE`` the folder for snapshots, ``MODELHUB_USER``
     the principal.
@@ -37,13 +80,113 @@ def read_settings(
     Raises:
         InvalidInput: the URL is of a kind that this release does not open, or a setting is not
             valid.
+        Forbidden: the file may not be read.
     """
-    if url is None:
-        url = environ.get("MODELHUB_HOME", "~/.modelhub")
     if principal is None:
         principal = environ.get("MODELHUB_USER") or _login()
     cache = environ.get("MODELHUB_CACHE") or platformdirs.user_cache_dir("modelhub")
-    return Settings(_home(os.fspath(url)), Path(cache).expanduser(), _checked(principal))
+    address, stores = _hub(url, environ)
+    return Settings(address, stores, Path(cache).expanduser(), _checked(principal))
+
+
+def embedded(home: Path) -> Profile:
+    """The stores of the hub in the folder ``home``, which need nothing but this machine."""
+    folder = home.expanduser().absolute()
+    return Profile(
+        weights=(folder / "weights").as_uri(),
+        rows=_sqlite(folder / "rows.sqlite"),
+        search=_sqlite(folder / "search.sqlite"),
+    )
+
+
+def _sqlite(file: Path) -> str:
+    return file.as_uri().replace("file:", "sqlite:", 1)
+
+
+def _hub(url: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> tuple[str, Profile]:
+    """A hub's address and its stores."""
+    if url is None:
+        url = environ.get("MODELHUB_HOME")
+    if url is None and any(_variable(key) in environ for key in _URLS):
+        return ENVIRONMENT, _profile(ENVIRONMENT, {}, "the environment", environ, _URLS)
+    text = "~/.modelhub" if url is None else os.fspath(url)
+    if isinstance(url, str) and _NAME.fullmatch(url):
+        file = _file(environ)
+        profiles = {} if file is None else _profiles(file)
+        if file is not None and url in profiles:
+            return url, _profile(url, profiles[url], str(file), environ)
+        if file is not None and not Path(url).exists():
+            raise InvalidInput(
+                f"{shown(url)} is neither a folder here nor a profile in {file}",
+                remedy=f"Name a profile ({', '.join(sorted(profiles)) or 'there is none'}), or "
+                f"write ./{url} for a new folder.",
+            )
+    home = _home(text)
+    return str(home), embedded(home)
+
+
+def _file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get("MODELHUB_CONFIG")
+    if named:
+        file = Path(named).expanduser()
+        if not file.is_file():
+            raise InvalidInput(
+                f"MODELHUB_CONFIG names {shown(named)}, which is no file",
+                remedy="Name the modelhub.toml with your profiles.",
+            )
+        return file
+    own = platformdirs.user_config_path("modelhub") / "modelhub.toml"
+    return next((file for file in (own, _SYSTEM_WIDE) if file.is_file()), None)
+
+
+def _profiles(file: Path) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise InvalidInput(f"{file} is not TOML: {exc}", remedy="Correct that line.") from exc
+    except OSError as exc:
+        raise Forbidden(
+            f"{file}: {exc.strerror}", remedy="Ask its owner for permission to read it."
+        ) from exc
+    profiles = tables.get("profile", {})
+    unknown = [key for key in tables if key != "profile"]
+    if unknown or not isinstance(profiles, dict):
+        raise InvalidInput(
+            f"{file} has {shown(', '.join(unknown) or 'a profile without a name')}",
+            remedy="It holds tables [profile.NAME] alone.",
+        )
+    return profiles
+
+
+def _profile(
+    name: str,
+    table: object,
+    source: str,
+    environ: Mapping[str, str],
+    urls: tuple[str, ...] = (),
+) -> Profile:
+    """The profile of a table, with what the environment says over it."""
+    fields: dict[str, Any] = dict(table) if isinstance(table, dict) else {"profile": table}
+    for key in Profile.__struct_fields__:
+        said = environ.get(_variable(key))
+        if said and (key not in _URLS or key in urls):
+            fields[key] = said
+    if isinstance(fields.get("search_ca"), str):
+        authority = Path(fields["search_ca"]).expanduser()
+        fields["search_ca"] = str(Path(source).parent / authority)
+    try:
+        # Not strict: the environment has only texts.
+        return msgspec.convert(fields, Profile, strict=False)
+    except msgspec.ValidationError as exc:
+        raise InvalidInput(
+            f"the profile {shown(name)} in {source} is not valid: {exc}",
+            remedy=f"A profile needs {', '.join(_URLS)}, and may have "
+            f"{', '.join(key for key in Profile.__struct_fields__ if key not in _URLS)}.",
+        ) from exc
+
+
+def _variable(key: str) -> str:
+    return f"MODELHUB_{key.upper()}"
 
 
 def _home(url: str) -> Path:
@@ -53,7 +196,7 @@ def _home(url: str) -> Path:
         if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
             raise InvalidInput(
                 f"{shown(url)} is not a hub that this release opens",
-                remedy="Give a folder, or file:///PATH.",
+                remedy="Give a folder, file:///PATH, or the name of a profile in modelhub.toml.",
             )
         path = unquote(parts.path)
     if not path or "\0" in path:

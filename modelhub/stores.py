@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+
+from modelhub.errors import Unavailable
 
 Row = tuple[bytes, bytes]
 """A row's key and value. Neither is ever empty: an empty one is ``InvalidInput`` everywhere."""
@@ -87,6 +89,10 @@ class RowStore(Protocol):
         """Let go of connections and files. Idempotent."""
 
 
+class NoSpace(Unavailable):
+    """A weight store has no room, or its quota is used up: another try would end alike."""
+
+
 class Writer(Protocol):
     """A file being written, of unknown length so far."""
 
@@ -94,7 +100,8 @@ class Writer(Protocol):
         """Append. ``data`` may be reused by the caller as soon as this returns.
 
         Raises:
-            Unavailable: the store is full, over its quota or away; the remedy says which.
+            NoSpace: the store is full, or over its quota; the remedy says which.
+            Unavailable: the store is away.
         """
 
     def commit(self) -> int:
@@ -162,6 +169,51 @@ class WeightStore(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files. Idempotent."""
+
+
+class Stat(NamedTuple):
+    """What a path names; a folder's size says nothing."""
+
+    size_bytes: int
+    is_folder: bool
+
+
+class Folder(Protocol):
+    """Plain files below one URL, for programs that know nothing of a hub.
+
+    Paths are relative; their parts, joined by ``/``, are any text that the file system allows.
+    """
+
+    @property
+    def address(self) -> str:
+        """The URL, without what is secret."""
+
+    @property
+    def renames_folders(self) -> bool:
+        """Whether ``rename`` takes a folder in one step, which nobody sees half done."""
+
+    def put(self, path: str) -> Writer:
+        """Begin a file that appears under its name, in place of one there, only by ``commit``."""
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """A range of a file, as ``WeightStore.read``."""
+
+    def stat(self, path: str) -> Stat | None:
+        """What is there, or None."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename a file or a folder, never over or into another; the target's folders are made.
+
+        Raises:
+            NotFound: ``source`` is not there.
+            AlreadyExists: ``target`` is.
+        """
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all that is in it; an absent one counts as removed."""
+
+    def close(self) -> None:
+        """Let go of connections. Idempotent."""
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -233,12 +285,16 @@ class SearchIndex(Protocol):
     def targets(self) -> list[str]:
         """The targets that exist, sorted."""
 
-    def write(self, target: str, documents: Sequence[Document]) -> None:
+    def write(
+        self, target: str, documents: Sequence[Document], *, timeout_s: float | None = None
+    ) -> None:
         """Store each document unless the target holds the same or a higher version of it already.
 
         A stale write is no error: a newer document is there, which is what was wanted. Tombstones
         keep their version. A failing write may have stored any subset. Never brings a target into
         being.
+
+        Takes about ``timeout_s`` at most, where the backend waits at all; its own default without.
 
         Raises:
             NotFound: there is no such target.

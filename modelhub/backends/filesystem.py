@@ -8,7 +8,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelhub.errors import Forbidden, InvalidInput, ModelhubError, OutcomeUnknown, Unavailable
+from modelhub.errors import (
+    Forbidden,
+    InvalidInput,
+    ModelhubError,
+    OutcomeUnknown,
+    Unavailable,
+)
+from modelhub.stores import NoSpace
 
 # fmt: off
 # As the kernel names them, those of FUSE without the "fuse." before them.
@@ -36,9 +43,9 @@ def io_error(exc: OSError, path: Path) -> ModelhubError:
     return Unavailable(f"{path}: {exc.strerror or exc}", remedy="Check the disk, then repeat.")
 
 
-def full(path: Path, state: str = _FULL[errno.ENOSPC]) -> Unavailable:
+def full(path: Path, state: str = _FULL[errno.ENOSPC]) -> NoSpace:
     """The error for a write to ``path`` that its file system has no room for."""
-    return Unavailable(
+    return NoSpace(
         f"the file system of {path} {state}",
         remedy="Free some space there or have it enlarged, then repeat.",
     )

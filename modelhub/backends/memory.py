@@ -224,7 +224,13 @@ class MemorySearch:
         with self._lock:
             return sorted(self._targets)
 
-    def write(self, target: str, documents: Sequence[Document]) -> None:
+    def write(
+        self,
+        target: str,
+        documents: Sequence[Document],
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 - nothing to wait for
+    ) -> None:
         """Store each document that is newer than what is held of it."""
         with self._lock:
             held = self._target(target)

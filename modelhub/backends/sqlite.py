@@ -85,15 +85,15 @@ class Database:
             connection.execute("COMMIT")
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, timeout_s: float | None = None) -> Iterator[sqlite3.Connection]:
         """A connection that writes alone: the block commits where it ends, or leaves no trace.
 
         Raises:
-            Unavailable: nothing was written.
+            Unavailable: nothing was written; others may have been writing for ``timeout_s``.
             OutcomeUnknown: the commit itself failed.
         """
         with self._connection("rw") as connection:
-            _when_free(connection, "BEGIN IMMEDIATE")
+            _when_free(connection, "BEGIN IMMEDIATE", timeout_s)
             yield connection
             try:
                 connection.execute("COMMIT")
@@ -190,7 +190,7 @@ class Database:
         code = _code(exc)
         if code in _BUSY:
             return Unavailable(
-                f"{self.path} was locked by others for {BUSY_TIMEOUT_S:.0f} s",
+                f"{self.path} was locked by others all the time",
                 remedy="Try again when fewer processes write to this hub.",
             )
         if code == sqlite3.SQLITE_FULL:
@@ -253,13 +253,15 @@ def _code(exc: sqlite3.Error) -> int:
     return extended & 0xFF
 
 
-def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+def _when_free(
+    connection: sqlite3.Connection, statement: str, timeout_s: float | None = None
+) -> None:
     """Run a statement that needs the file for itself, asking every few milliseconds.
 
     SQLite's own waiting grows to a tenth of a second between two tries, in which a crowd of writers
     leaves the slowest waiting for seconds; for some statements it does not wait at all.
     """
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    deadline = time.monotonic() + (BUSY_TIMEOUT_S if timeout_s is None else timeout_s)
     connection.execute(f"PRAGMA busy_timeout = {_TURN_MS}")
     while True:
         try:

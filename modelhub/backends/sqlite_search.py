@@ -73,9 +73,11 @@ class SqliteSearch:
             return [name for (name,) in connection.execute("SELECT name FROM targets ORDER BY 1")]
         return []
 
-    def write(self, target: str, documents: Sequence[Document]) -> None:
+    def write(
+        self, target: str, documents: Sequence[Document], *, timeout_s: float | None = None
+    ) -> None:
         """Store each document that is newer than what is held of it, all or none of them."""
-        with self._database.writing() as connection:
+        with self._database.writing(timeout_s) as connection:
             number = _number(connection, target)
             for document in documents:
                 _store(connection, number, document)

@@ -45,7 +45,7 @@ _END_BYTES = _FOOTER.size + _HASH_BYTES + len(_MAGIC)
 _NO_BASE = bytes(32)
 _NO_KEY = 0
 _NO_NONCE = bytes(24)
-_WRITE_BYTES = 4 << 20
+_WRITE_BYTES = 8 << 20
 _READ_ATTEMPTS = 4
 _PACK_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -112,13 +112,14 @@ class PackWriter:
         self._pack_id = pack_id
         self._writer = weights.create(pack_path(pack_id))
         self._records = bytearray()
-        self._pending = bytearray(_MAGIC)
+        self._pending = [_MAGIC]
+        self._pending_bytes = len(_MAGIC)
         self._written_bytes = 0
 
     @property
     def size(self) -> int:
         """Bytes added so far, which is where the next chunk begins."""
-        return self._written_bytes + len(self._pending)
+        return self._written_bytes + self._pending_bytes
 
     def add(self, digest: bytes, data: bytes | memoryview) -> int:
         """Append a chunk, raw, and return its offset. ``digest`` is believed.
@@ -164,21 +165,17 @@ class PackWriter:
         self._writer.abort()
 
     def _append(self, data: bytes | bytearray | memoryview) -> None:
-        # Small pieces are copied into large writes, large ones go as they are.
-        if len(data) >= _WRITE_BYTES // 4:
+        # Joined once into large writes; what is bytes already is not copied before.
+        self._pending.append(bytes(data))
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= _WRITE_BYTES:
             self._flush()
-            self._writer.write(data)
-            self._written_bytes += len(data)
-        else:
-            self._pending += data
-            if len(self._pending) >= _WRITE_BYTES:
-                self._flush()
 
     def _flush(self) -> None:
         if self._pending:
-            self._writer.write(self._pending)
-            self._written_bytes += len(self._pending)
-            self._pending.clear()
+            self._writer.write(b"".join(self._pending))
+            self._written_bytes += self._pending_bytes
+            self._pending, self._pending_bytes = [], 0
 
 
 def read_pack(weights: WeightStore, pack_id: str, offset: int, length: int) -> bytes:

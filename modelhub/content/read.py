@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 
 from blake3 import blake3
 
+from modelhub.content.ahead import mapped
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestFile
 from modelhub.content.pack import LARGEST_CHUNK_BYTES, LARGEST_OFFSET, RAW, read_pack
-from modelhub.errors import CorruptData, InvalidInput
+from modelhub.errors import CorruptData, InvalidInput, ModelhubError
 from modelhub.records import Address
 from modelhub.stores import WeightStore
 
 READ_BYTES = 16 << 20
 """Chunks that lie side by side are read together, up to this much."""
+
+_READERS = 4
+"""HDFS gives 1 GiB in 2.1 to 2.7 s to four readers where one needs 3.8 to 5.2 s."""
+
+Chunk = bytes | memoryview
+"""A chunk's bytes, verified."""
 
 
 def read_blob(weights: WeightStore, address: Address) -> bytes:
@@ -25,7 +34,7 @@ def read_blob(weights: WeightStore, address: Address) -> bytes:
         Unavailable: the store did not answer four times in a row.
     """
     data = read_pack(weights, address.pack, address.offset, address.length)
-    return _verified(weights, address, data)
+    return bytes(_verified(weights, address, data))
 
 
 def chunk_bytes(weights: WeightStore, ref: ChunkRef) -> bytes:
@@ -37,25 +46,48 @@ def chunk_bytes(weights: WeightStore, ref: ChunkRef) -> bytes:
     return read_blob(weights, _address(ref))
 
 
-def iter_chunks(weights: WeightStore, refs: Iterable[ChunkRef]) -> Iterator[bytes]:
-    """Each chunk in the order given. About 32 MiB are held at a time.
+def iter_chunks(weights: WeightStore, refs: Iterable[ChunkRef]) -> Iterator[Chunk]:
+    """Each chunk in the order given; the next ones are read meanwhile. About 80 MiB are held.
 
     Raises:
         PackMissing, CorruptData, Unavailable: as ``read_blob``, from the iterator, which has then
             given every chunk before the one that failed.
     """
-    for run in _runs(refs):
-        first = run[0]
-        stop = run[-1].offset + run[-1].stored
-        data = memoryview(read_pack(weights, first.pack, first.offset, stop - first.offset))
-        for ref in run:
-            begin = ref.offset - first.offset
-            yield _verified(weights, _address(ref), bytes(data[begin : begin + ref.stored]))
+    runs = list(_runs(refs))
+    if len(runs) == 1:
+        yield from _read_run(weights, runs[0])
+    elif runs:
+        with closing(mapped(partial(_try_run, weights), runs, threads=_READERS)) as found:
+            for chunks, failure in found:
+                yield from chunks
+                if failure is not None:
+                    raise failure
+
+
+def _try_run(
+    weights: WeightStore, run: Sequence[ChunkRef]
+) -> tuple[list[Chunk], ModelhubError | None]:
+    """The run's chunks, up to the one that cannot be had."""
+    chunks: list[Chunk] = []
+    try:
+        chunks.extend(_read_run(weights, run))
+    except ModelhubError as exc:
+        return chunks, exc
+    return chunks, None
+
+
+def _read_run(weights: WeightStore, run: Sequence[ChunkRef]) -> Iterator[Chunk]:
+    first, last = run[0], run[-1]
+    length = last.offset + last.stored - first.offset
+    data = memoryview(read_pack(weights, first.pack, first.offset, length))
+    for ref in run:
+        begin = ref.offset - first.offset
+        yield _verified(weights, _address(ref), data[begin : begin + ref.stored])
 
 
 def iter_file(
     weights: WeightStore, manifest: Manifest, file: ManifestFile, *, start_chunk: int = 0
-) -> Iterator[bytes]:
+) -> Iterator[Chunk]:
     """The file's chunks in order, from its ``start_chunk``-th on.
 
     Raises:
@@ -114,7 +146,7 @@ def _address(ref: ChunkRef) -> Address:
     return Address(ref.pack, ref.offset, ref.stored, ref.digest.hex())
 
 
-def _verified(weights: WeightStore, address: Address, data: bytes) -> bytes:
+def _verified(weights: WeightStore, address: Address, data: Chunk) -> Chunk:
     if blake3(data).hexdigest() == address.digest:
         return data
     # One replica may be bad, or one transfer: a second read often goes to another replica. Only

@@ -8,21 +8,35 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 from modelhub.errors import InvalidInput, NotInstalled
 from modelhub.names import shown
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ONE_SLASH = re.compile(r"(hdfs|s?webhdfs|s3|gs|abfss?):/?(?!/)")
+
+
+def is_remote(path: str | os.PathLike[str]) -> TypeGuard[str]:
+    """Whether ``path`` is the URL of something that is not on this machine's file systems."""
+    return isinstance(path, str) and bool(_URL.match(path)) and not path.startswith("file://")
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """``path``, with ``~`` for the home folder.
+    """``path``, with ``~`` for the home folder; of ``file:///PATH``, the path.
 
     Raises:
         InvalidInput: it is none: empty, with a NUL, or a URL.
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if isinstance(text, str) and text.startswith("file:///"):
+        text = unquote(text.removeprefix("file://"))
+    if isinstance(text, str) and (slip := _ONE_SLASH.match(text)):
+        raise InvalidInput(
+            f"{shown(text)} is neither a path nor a URL",
+            remedy=f"Write {slip[1]}://HOST/PATH, or ./{text} for a folder of that name.",
+        )
     if not isinstance(text, str) or not text or "\0" in text or _URL.match(text):
         raise InvalidInput(
             f"{shown(str(path))} is not a path on this machine", remedy="Give a file or folder."
