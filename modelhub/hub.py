@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 from modelhub import names
 from modelhub.content.manifest import Manifest
-from modelhub.content.source import as_path, local_path
+from modelhub.content.source import as_path, is_remote, local_path
 from modelhub.content.tree import survey
 from modelhub.coordinator import (
     bootstrap,
     compare,
+    deliver,
     fetch,
     fsck,
     hints,
@@ -25,6 +26,7 @@ from modelhub.coordinator import (
     log,
     publish,
     retire,
+    status,
     sweep,
     verify,
     versions,
@@ -37,7 +39,7 @@ from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
 from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
+from modelhub.errors import CorruptData, InvalidInput, NotFound
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
 from modelhub.results import (
@@ -349,6 +351,26 @@ class Hub:
 
     # --- fetching ------------------------------------------------------------------------------
 
+    @overload
+    def pull(
+        self,
+        revision: str,
+        dest: os.PathLike[str],
+        *,
+        include: Sequence[str] = ...,
+        overwrite: bool = ...,
+        progress: Progress = ...,
+    ) -> Path: ...
+    @overload
+    def pull(
+        self,
+        revision: str,
+        dest: str,
+        *,
+        include: Sequence[str] = ...,
+        overwrite: bool = ...,
+        progress: Progress = ...,
+    ) -> Path | str: ...
     def pull(
         self,
         revision: str,
@@ -357,15 +379,17 @@ class Hub:
         include: Sequence[str] = (),
         overwrite: bool = False,
         progress: Progress = ignore_progress,
-    ) -> Path:
+    ) -> Path | str:
         """Write a version's files into the folder ``dest``, verified, and return it.
 
         A file appears under its name only when it is whole; an interrupted pull goes on where it
-        stopped. Files that are there already with the right bytes are kept as they are.
+        stopped (into a URL, after the last whole file). Files that are there already with the right
+        bytes are kept as they are.
 
         Args:
             revision: which version.
-            dest: a folder; it is made where it is missing.
+            dest: a folder, which is made where it is missing; or the URL of one, such as
+                ``hdfs://HOST:PORT/PATH`` or ``s3://BUCKET/PATH``.
             include: globs (gitignore syntax) of the files wanted; all without one.
             overwrite: replace files that are there with other bytes.
             progress: called with ``"pull"``, bytes done and bytes in all.
@@ -375,12 +399,55 @@ class Hub:
             AlreadyExists: a file is there with other bytes; nothing was written.
             Forbidden: the folder may not be written.
         """
-        folder = local_path(dest)
         wanted = names.texts(include, "include")
+        if is_remote(dest):
+            with closing(self._ctx.folders(dest)) as remote:
+                manifest = self._manifest(*self._resolve(revision, live=True))
+                files = fetch.select(manifest, wanted)
+                deliver.deliver(
+                    self._ctx, manifest, files, remote, overwrite=overwrite, progress=progress
+                )
+            return dest
+        folder = local_path(dest)
         manifest = self._manifest(*self._resolve(revision, live=True))
         files = fetch.select(manifest, wanted)
         fetch.fetch(self._ctx, manifest, files, folder, overwrite=overwrite, progress=progress)
         return folder
+
+    def export(
+        self,
+        revision: str,
+        root: str | os.PathLike[str],
+        *,
+        progress: Progress = ignore_progress,
+    ) -> str:
+        """Write a version's files to ``ROOT/NAME/N``, and return that path or URL.
+
+        It appears in one step, whole, so that Hive, Spark or a server that knows nothing of the hub
+        can read it there. Exported again, it is checked byte for byte and left as it is.
+
+        Args:
+            revision: which version.
+            root: a folder, or the URL of one on a file system that can rename folders.
+            progress: called with ``"pull"``, bytes done and bytes in all.
+
+        Raises:
+            NotFound: the version is not there or deleted.
+            AlreadyExists: something else is there.
+            InvalidInput: the file system cannot rename folders in one step.
+        """
+        url = root if is_remote(root) else local_path(root).absolute().as_uri()
+        with closing(self._ctx.folders(url)) as folder:
+            head, number = self._resolve(revision, live=True)
+            path = deliver.export(
+                self._ctx,
+                self._manifest(head, number),
+                folder,
+                name=head.name,
+                number=number,
+                progress=progress,
+            )
+        return f"{os.fspath(root).rstrip('/')}/{path}"
 
     def snapshot(
         self,
@@ -425,24 +492,7 @@ class Hub:
 
     def status(self) -> Status:
         """How each store is; one that is away is a result, not an error."""
-        stores = {
-            "rows": _probe(self._ctx.stores.rows.describe),
-            "weights": _probe(self._ctx.stores.weights.describe),
-            "search": _probe(self._ctx.stores.search.describe),
-        }
-        try:
-            found = bootstrap.recognise(self._ctx)
-        except ModelhubError:
-            return Status(hub=self._address, format=None, models=0, intents=0, stores=stores)
-        models = sum(1 for _ in self._ctx.stores.rows.scan(keys.MODELS, b"\0", b"\xff"))
-        intents = sum(len(attempts) for _, attempts in sweep.remains(self._ctx))
-        return Status(
-            hub=self._address,
-            format=found.format,
-            models=models,
-            intents=intents,
-            stores=stores,
-        )
+        return status.status(self._ctx, self._address)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -502,13 +552,3 @@ def _relative(name: str, text: str) -> Revision:
             remedy="Give a number, branch or digest of the model that is pushed.",
         )
     return parsed
-
-
-def _probe(describe_store: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    started_s = time.perf_counter()
-    try:
-        described = describe_store()
-    except ModelhubError as exc:
-        return {"reachable": False, "error": exc.message, "remedy": exc.remedy}
-    latency_ms = round((time.perf_counter() - started_s) * 1000, 2)
-    return {"reachable": True, "latency_ms": latency_ms, **described}

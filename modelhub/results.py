@@ -240,8 +240,22 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     removed: int
 
 
+class SearchLag(msgspec.Struct, frozen=True, kw_only=True):
+    """How far search may be behind the log: models and changes, and the age of the oldest change.
+
+    All are 0 where search has everything; a change that is being made counts until it is done.
+    """
+
+    models: int
+    changes: int
+    seconds: float
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The hub and its stores.
+
+    ``models`` (those whose first push failed included), ``intents`` and ``search_lag`` are None
+    where they cannot be told; ``problem`` says why, or what is damaged.
 
     Each store says whether it is ``reachable``, with ``latency_ms``, ``kind``, ``address`` and what
     else it tells of itself, or with ``error`` and ``remedy``.
@@ -249,6 +263,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     hub: str
     format: int | None
-    models: int
-    intents: int
+    models: int | None
+    intents: int | None
+    search_lag: SearchLag | None
+    problem: str
     stores: dict[str, dict[str, Any]]

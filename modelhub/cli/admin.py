@@ -9,9 +9,18 @@ from modelhub.cli.door import Door, example_text, verb
 from modelhub.cli.progress import progress
 
 
-@verb("admin init", "--hub /data/hub admin init")
-def init(door: Door) -> None:
-    """Make the hub; one that is there stays as it is."""
+@verb("--hub prod admin init")
+@click.option("--hbase-script", is_flag=True, help="Only print what makes its tables in HBase.")
+def init(door: Door, hbase_script: bool) -> None:
+    """Make the hub; one that is there stays as it is.
+
+    Tables in HBase are made unsplit and uncompressed. `--hbase-script` prints what a DBA may run in
+    `hbase shell -n` before, with a namespace, split points and compression.
+    """
+    if hbase_script:
+        script = door.hbase_script()
+        door.answer({"script": script}, lambda _: script.rstrip())
+        return
     with door.hub() as hub:
         made = hub.init()
     door.answer({"made": made}, lambda _: "made" if made else "was there already")

@@ -15,7 +15,7 @@ from modelhub.cli.admin import admin
 from modelhub.cli.door import example_text, settings
 from modelhub.cli.exits import EXIT_CODES, INTERRUPTED, Bug, exit_code
 from modelhub.cli.output import complain, note
-from modelhub.cli.reading import diff, log, ls, pull, search, show, verify
+from modelhub.cli.reading import diff, export, log, ls, pull, search, show, verify
 from modelhub.cli.writing import delete, edit, push, undelete
 from modelhub.errors import InvalidInput, ModelhubError
 
@@ -73,7 +73,21 @@ app = App(
     params=settings(),
     commands={
         verb.name or "": verb
-        for verb in (push, pull, ls, show, log, search, diff, edit, delete, undelete, verify, admin)
+        for verb in (
+            push,
+            pull,
+            export,
+            ls,
+            show,
+            log,
+            search,
+            diff,
+            edit,
+            delete,
+            undelete,
+            verify,
+            admin,
+        )
     },
 )
 

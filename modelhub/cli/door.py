@@ -32,6 +32,12 @@ class Door:
 
         return connect(self.hub_url)
 
+    def hbase_script(self) -> str:
+        """What makes the hub's tables in HBase's own shell."""
+        from modelhub.connect import hbase_script
+
+        return hbase_script(self.hub_url)
+
     def answer(self, result: T, as_text: Callable[[T], str]) -> None:
         """Write ``result`` as JSON, or what ``as_text`` makes of it."""
         if self.as_json:
@@ -65,7 +71,8 @@ def settings(*, hidden: bool = False) -> list[click.Parameter]:
         click.Option(
             ["--hub"],
             metavar="URL",
-            help="A folder or file:///path  [default: $MODELHUB_HOME, else ~/.modelhub]",
+            help="A folder, file:///path or a profile of modelhub.toml  [default: $MODELHUB_HOME, "
+            "else ~/.modelhub]",
             expose_value=False,
             hidden=hidden,
             callback=_set_hub,

@@ -21,19 +21,33 @@ from modelhub.errors import InvalidInput
 def pull(
     door: Door, revision: str, dest: str | None, include: tuple[str, ...], overwrite: bool
 ) -> None:
-    """Fetch a version's files into DEST and print the folder.
+    """Fetch a version's files into DEST and print it.
 
-    Without DEST the files come from a verified, read-only copy in the cache. A pull that was
-    interrupted goes on where it stopped.
+    DEST is a folder, or the URL of one such as hdfs://HOST/PATH. Without it the files come from a
+    verified, read-only copy in the cache. A pull that was interrupted goes on where it stopped.
     """
     if dest == "":
         raise InvalidInput("the destination is empty", remedy="Name a folder, or leave it out.")
     with door.hub() as hub, progress() as advance:
         if dest is None:
-            path = hub.snapshot(revision, include=include, progress=advance)
+            path: os.PathLike[str] | str = hub.snapshot(revision, include=include, progress=advance)
         else:
             path = hub.pull(revision, dest, include=include, overwrite=overwrite, progress=advance)
     door.answer({"path": os.fsencode(path).decode("utf-8", "replace")}, lambda _: str(path))
+
+
+@verb("export nlp.sentiment@3 hdfs://namenode:8020/models", "export nlp.sentiment /srv/models")
+@click.argument("revision")
+@click.argument("root")
+def export(door: Door, revision: str, root: str) -> None:
+    """Write a version's plain files to ROOT/NAME/N.
+
+    The folder appears in one step, for programs that know nothing of the hub. ROOT is a folder, or
+    the URL of one.
+    """
+    with door.hub() as hub, progress() as advance:
+        path = hub.export(revision, root, progress=advance)
+    door.answer({"path": path}, lambda _: path)
 
 
 @verb("ls", "ls 'nlp.*'")

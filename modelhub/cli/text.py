@@ -14,6 +14,7 @@ from modelhub.results import (
     Listing,
     LogEntry,
     ModelSummary,
+    SearchLag,
     SearchResult,
     Status,
     Sweep,
@@ -158,10 +159,18 @@ def status(result: Status) -> str:
     facts = [
         ("hub", result.hub),
         ("format", str(result.format or "")),
-        ("models", f"{result.models:,}"),
-        ("intents", f"{result.intents:,}"),
+        ("models", "" if result.models is None else f"{result.models:,}"),
+        ("intents", "" if result.intents is None else f"{result.intents:,}"),
+        ("search lag", "" if result.search_lag is None else _lag(result.search_lag)),
+        ("problem", result.problem),
     ]
     return _facts([*facts, *_words("", result.stores)])
+
+
+def _lag(lag: SearchLag) -> str:
+    if not lag.changes:
+        return "none"
+    return f"{lag.changes:,} changes of {lag.models:,} models, the oldest {lag.seconds:,.0f} s old"
 
 
 def _words(name: str, value: object) -> Iterator[tuple[str, str]]:

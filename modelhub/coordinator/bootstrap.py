@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 
-from modelhub.coordinator import keys
+from modelhub.coordinator import index, keys
 from modelhub.coordinator.context import Context
-from modelhub.errors import InvalidInput, NotFound
+from modelhub.errors import CorruptData, InvalidInput, NotFound
 from modelhub.records import Format, Targets, decode, encode
 
 FORMAT_NUMBER = 1
@@ -43,9 +44,14 @@ def recognise(ctx: Context) -> Format:
         NotFound: there is none.
         InvalidInput: its format is newer than this release can read.
     """
-    value = ctx.stores.rows.get(keys.SYSTEM, keys.FORMAT)
+    # Both at once, because whoever opens a hub to change it needs the search targets next.
+    known = ctx.stores.rows.get_many(keys.SYSTEM, [keys.FORMAT, keys.SEARCH])
+    value = known.get(keys.FORMAT)
     if value is None:
         raise NotFound("there is no hub here", remedy="Run `modelhub admin init`, or push a model.")
+    # A damaged list keeps nobody from the models; whoever needs it reads it again, and is told.
+    with suppress(KeyError, CorruptData):
+        index.take_targets(ctx, known[keys.SEARCH])
     found = decode(value, Format, "the hub's format row")
     if found.format > FORMAT_NUMBER:
         raise InvalidInput(

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from modelhub.errors import Unavailable
+from modelhub.errors import InvalidInput, Unavailable
+from modelhub.names import shown
 from modelhub.records import Targets
-from modelhub.stores import RowStore, SearchIndex, WeightStore
+from modelhub.stores import Folder, RowStore, SearchIndex, WeightStore
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase, how much of it is done and how much there is (0: unknown), often."""
@@ -28,6 +29,13 @@ refuse."""
 
 def allow_everything(_principal: str, _verb: str, _model: str) -> None:
     """The policy of a hub whose users are trusted with all of it."""
+
+
+def no_folders(url: str) -> Folder:
+    """The folders of a hub that knows no other file systems."""
+    raise InvalidInput(
+        f"{shown(url)} is a URL, and this hub knows none", remedy="Name a folder of this machine."
+    )
 
 
 def ignore_progress(_phase: str, _done: int, _total: int) -> None:
@@ -123,7 +131,8 @@ def _from_monotonic(seconds: float) -> datetime:
 class Context:
     """One hub as the coordinator sees it.
 
-    ``pause`` waits for some seconds between two tries. ``targets`` are the search targets as last
+    ``pause`` waits for some seconds between two tries. ``folders`` opens the folder that a URL
+    names. ``targets`` are the search targets as last
     read; whoever writes to them reads the list again afterwards.
     """
 
@@ -132,6 +141,7 @@ class Context:
     patience: Patience = field(default_factory=Patience)
     pause: Callable[[float], None] = time.sleep
     policy: Policy = allow_everything
+    folders: Callable[[str], Folder] = no_folders
     targets: Targets | None = None
     clock: Clock = field(init=False)
     breaker: Breaker = field(init=False)

@@ -14,12 +14,14 @@ from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, Sealed, since_entry
 from modelhub.coordinator.state import head_number, heads_at, is_deleted, touched
 from modelhub.describe.facts import facts_text
-from modelhub.errors import CorruptData, NotFound, OutcomeUnknown, Unavailable
+from modelhub.errors import CorruptData, ModelhubError, NotFound
 from modelhub.records import Metadata, Published, Targets, decode
 from modelhub.stores import Document
 
 _EPOCH = 2**40
 _BATCH = 500
+# A publisher waits no longer for each target: its change stands, and the sweeper can do this.
+_PUBLISHER_WAITS_S = 2.0
 
 
 def document_id(name: str, number: int) -> str:
@@ -59,21 +61,37 @@ def stale_since(ctx: Context, head: Head, since: int) -> dict[int, int]:
 
 
 def documents(
-    ctx: Context, head: Head, stale: Mapping[int, int], known: Mapping[int, Metadata]
+    ctx: Context,
+    head: Head,
+    stale: Mapping[int, int],
+    known: Mapping[int, Metadata],
+    unreadable: list[CorruptData],
 ) -> list[Document]:
-    """Fresh documents for the versions in ``stale``, with external versions of epoch 0."""
-    rows = ctx.stores.rows
+    """Fresh documents for the versions in ``stale``, with external versions of epoch 0.
+
+    A version whose rows are damaged keeps no other from search: why goes into ``unreadable``.
+    """
     fresh = []
     for number, seq in sorted(stale.items()):
-        body = None
-        if not is_deleted(head.state, number):
-            published = versions.publication(rows, head, number)
-            metadata = known.get(number)
-            if metadata is None:
-                metadata = versions.metadata_row(rows, head, published).metadata
-            body = render(head, published, metadata)
-        fresh.append(Document(document_id(head.name, number), seq, body))
+        try:
+            body = _body(ctx, head, number, known)
+        except CorruptData as exc:
+            unreadable.append(exc)
+        else:
+            fresh.append(Document(document_id(head.name, number), seq, body))
     return fresh
+
+
+def _body(
+    ctx: Context, head: Head, number: int, known: Mapping[int, Metadata]
+) -> dict[str, Any] | None:
+    if is_deleted(head.state, number):
+        return None
+    published = versions.publication(ctx.stores.rows, head, number)
+    metadata = known.get(number)
+    if metadata is None:
+        metadata = versions.metadata_row(ctx.stores.rows, head, published).metadata
+    return render(head, published, metadata)
 
 
 def at_epoch(document: Document, epoch: int) -> Document:
@@ -92,15 +110,27 @@ def read_targets(ctx: Context) -> Targets:
         raise NotFound(
             "this hub has no search targets", remedy="Restore its system table from a backup."
         )
+    return take_targets(ctx, value)
+
+
+def take_targets(ctx: Context, value: bytes) -> Targets:
+    """The search targets of a row that was read, to be remembered.
+
+    Raises:
+        CorruptData: the row is damaged.
+    """
     ctx.targets = decode(value, Targets, "the list of search targets")
     return ctx.targets
 
 
-def write_everywhere(ctx: Context, fresh: list[Document]) -> None:
+def write_everywhere(
+    ctx: Context, fresh: list[Document], *, timeout_s: float | None = None
+) -> None:
     """Write to every registered target, and again if the list changed meanwhile.
 
     The list is read again *after* writing: a re-index that registers a target and then reads the
-    log misses nothing, because whoever committed later sees the new target here.
+    log misses nothing, because whoever committed later sees the new target here. ``timeout_s`` is
+    for each call of a target; its own default without.
 
     Raises:
         Unavailable, OutcomeUnknown, NotFound: not every target has the documents.
@@ -111,19 +141,20 @@ def write_everywhere(ctx: Context, fresh: list[Document]) -> None:
     targets = ctx.targets or read_targets(ctx)
     while True:
         for target in targets.targets:
-            if (target, targets.epoch) not in written and _write(ctx, target, targets, fresh):
+            versioned = [at_epoch(document, targets.epoch) for document in fresh]
+            if (target, targets.epoch) not in written and _write(ctx, target, versioned, timeout_s):
                 written.add((target, targets.epoch))
         targets = read_targets(ctx)
         if all((target, targets.epoch) in written for target in targets.targets):
             return
 
 
-def _write(ctx: Context, target: str, targets: Targets, fresh: list[Document]) -> bool:
+def _write(ctx: Context, target: str, versioned: list[Document], timeout_s: float | None) -> bool:
     """Whether the target took them; False where it is gone, which the next reading explains."""
-    versioned = [at_epoch(document, targets.epoch) for document in fresh]
     try:
         for start in range(0, len(versioned), _BATCH):
-            ctx.stores.search.write(target, versioned[start : start + _BATCH])
+            batch = versioned[start : start + _BATCH]
+            ctx.stores.search.write(target, batch, timeout_s=timeout_s)
     except NotFound:
         if target in read_targets(ctx).targets:
             raise
@@ -132,17 +163,22 @@ def _write(ctx: Context, target: str, targets: Targets, fresh: list[Document]) -
 
 
 def publish_documents(ctx: Context, head: Head, known: Mapping[int, Metadata]) -> bool:
-    """Show the newest entry of ``head`` to search, tried once; False leaves it to the sweeper."""
+    """Show the newest entry of ``head`` to search, tried once; False leaves it to the sweeper.
+
+    The entry stands, so a search index that refuses (a wrong password, a mapping that does not fit)
+    is no error of the publisher's.
+    """
     if not ctx.breaker.allows():
         return False
+    unreadable: list[CorruptData] = []
     try:
-        fresh = documents(ctx, head, stale_since(ctx, head, head.seq - 1), known)
-        write_everywhere(ctx, fresh)
-    except (Unavailable, OutcomeUnknown, NotFound, CorruptData):
+        fresh = documents(ctx, head, stale_since(ctx, head, head.seq - 1), known, unreadable)
+        write_everywhere(ctx, fresh, timeout_s=_PUBLISHER_WAITS_S)
+    except ModelhubError:
         ctx.breaker.record(ok=False)
         return False
     ctx.breaker.record(ok=True)
-    return True
+    return not unreadable
 
 
 def refresh(ctx: Context, head: Head, since: int) -> int:
@@ -150,7 +186,11 @@ def refresh(ctx: Context, head: Head, since: int) -> int:
 
     Raises:
         Unavailable, OutcomeUnknown, NotFound: search or rows stay away; the debt remains.
+        CorruptData: a version's rows are damaged; all other documents were written.
     """
-    fresh = documents(ctx, head, stale_since(ctx, head, since), {})
+    unreadable: list[CorruptData] = []
+    fresh = documents(ctx, head, stale_since(ctx, head, since), {}, unreadable)
     write_everywhere(ctx, fresh)
+    if unreadable:
+        raise unreadable[0]
     return len(fresh)

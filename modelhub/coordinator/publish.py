@@ -12,7 +12,7 @@ from modelhub.content.tree import SourceFile
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed
-from modelhub.coordinator.state import head_number, is_deleted
+from modelhub.coordinator.state import head_number
 from modelhub.coordinator.storing import PackRefused, Stored, Storing
 from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import Conflict, CorruptData, NotFound, Unavailable
@@ -74,7 +74,7 @@ class Push:
         self._check_expected(rows, head, parent)
         stored = self._store(head, attempt, parent)
         number = head.state.next
-        self.known = {number: self.metadata, **self._displaced(rows, head)}
+        self.known = {number: self.metadata}
         metadata = self._put_metadata(head, attempt, number)
         record = VersionRecord(
             content=stored.manifest.content_digest(),
@@ -116,13 +116,6 @@ class Push:
                 f"{now}",
                 remedy=f"Look at `modelhub log {self.name}`, then push again onto what is there.",
             )
-
-    def _displaced(self, rows: RowStore, head: Head) -> dict[int, Metadata]:
-        """The metadata of the head that this version takes the place of, for its document."""
-        number = head_number(head.state, self.branch)
-        if not number or is_deleted(head.state, number):
-            return {}
-        return known_metadata(rows, head, versions.publication(rows, head, number))
 
     def _store(self, head: Head, attempt: Attempt, parent: int) -> Stored:
         for _ in range(_RESTARTS):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
 
+from modelhub.content.ahead import ahead, mapped
 from modelhub.content.cut import cut
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
 from modelhub.content.pack import PACK_TARGET_BYTES, PackWriter, new_pack_id, pack_path
@@ -22,17 +23,45 @@ from modelhub.content.tree import SourceFile, open_unchanged
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Progress
 from modelhub.coordinator.transaction import Attempt
-from modelhub.errors import CorruptData, NotFound, OutcomeUnknown, Unavailable
+from modelhub.errors import (
+    AlreadyExists,
+    CorruptData,
+    ModelhubError,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
 from modelhub.records import Address, ChunkHint, PackRow, decode, encode
+from modelhub.stores import NoSpace
 
-_WINDOW_BYTES = 64 * 2**20
+_WINDOW_BYTES = 32 * 2**20
 _WINDOW_CHUNKS = 4096
 _HINT_BATCH = 5000
 _REGISTER_TRIES = 4
+_PACK_TRIES = 4
+_PACK_PAUSE_S = 0.5
+"""Doubled before each try: 7 s in all, since HDFS goes on naming a dead DataNode for about 5 s."""
 
 
 class PackRefused(Exception):
     """A pack of this push can no longer be relied on: what it holds is to be stored anew."""
+
+
+class _PackLost(Exception):
+    """The pack being written cannot be completed: what was in it goes into another."""
+
+    def __init__(self, cause: ModelhubError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A piece of file number ``index``, and what it will be called."""
+
+    index: int
+    data: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -116,33 +145,49 @@ class Storing:
     ) -> Stored:
         """Store what is not stored yet of ``sources``.
 
-        ``previous`` is where the trusted version's manifest lies.
+        ``previous`` is where the trusted version's manifest lies. Where a pack cannot be completed
+        (a DataNode died, say), the files are read again, and what that pack had goes into another.
 
         Raises:
             Conflict: a file changed while it was read.
             PackRefused: a new pack was claimed by a collector; begin again.
+            Unavailable: a store is away or full.
         """
-        try:
-            builder = ManifestBuilder()
-            total, done = sum(source.size_bytes for source in sources), 0
-            for source in sources:
-                with open_unchanged(source) as file:
-                    cutter, pieces = cut(file, source)
-                    refs: list[ChunkRef] = []
-                    for window in _windows(pieces):
-                        refs += self._place(window)
-                        done += sum(len(piece) for piece in window)
-                        progress("push", done, total)
-                        self._attempt.renew()
-                builder.add_file(source.path, source.size_bytes, source.mode, cutter, refs)
-            data = builder.encode()
-            manifest = Manifest.decode(data, "the new manifest")
-            address = self._store_manifest(data, previous)
-            self._close_pack()
-        except BaseException:
-            if self._writer is not None:
-                self._writer.abort()
-            raise
+        attempt = 1
+        while True:
+            try:
+                return self._store(sources, previous, progress)
+            except _PackLost as lost:
+                self._drop_pack()
+                if attempt == _PACK_TRIES:
+                    raise lost.cause from lost
+            except BaseException:
+                self._drop_pack()
+                raise
+            self._ctx.pause(_PACK_PAUSE_S * 2**attempt)
+            attempt += 1
+
+    def _store(
+        self, sources: Sequence[SourceFile], previous: Address | None, progress: Progress
+    ) -> Stored:
+        builder = ManifestBuilder()
+        total, done = sum(source.size_bytes for source in sources), 0
+        cutters: list[str] = []
+        refs: list[list[ChunkRef]] = [[] for _ in sources]
+        with contextlib.closing(_prepared(sources, cutters, total)) as windows:
+            for window in windows:
+                self._place(window)
+                for piece in window:
+                    refs[piece.index].append(self._placed[piece.digest])
+                done += sum(len(piece.data) for piece in window)
+                progress("push", done, total)
+                self._attempt.renew()
+        for source, cutter, of_file in zip(sources, cutters, refs, strict=True):
+            builder.add_file(source.path, source.size_bytes, source.mode, cutter, of_file)
+        data = builder.encode()
+        manifest = Manifest.decode(data, "the new manifest")
+        address = self._store_manifest(data, previous)
+        self._close_pack()
         packs = tuple(sorted({*manifest.packs(), address.pack}))
         return Stored(manifest, address, packs, self._new_bytes)
 
@@ -167,14 +212,12 @@ class Storing:
             self._ctx.stores.rows.put_many(keys.CHUNKS, batch)
         self._unhinted = []
 
-    def _place(self, window: Sequence[bytes]) -> list[ChunkRef]:
-        """A place for each piece of ``window``, in order."""
-        digests = [blake3(piece).digest() for piece in window]
-        self._reuse({d for d in digests if d not in self._placed})
-        for digest, piece in zip(digests, window, strict=True):
-            if digest not in self._placed:
-                self._write(digest, piece)
-        return [self._placed[digest] for digest in digests]
+    def _place(self, window: Sequence[_Piece]) -> None:
+        """See that each piece of ``window`` has a place."""
+        self._reuse({piece.digest for piece in window} - self._placed.keys())
+        for piece in window:
+            if piece.digest not in self._placed:
+                self._write(piece.digest, piece.data)
 
     def _reuse(self, wanted: set[bytes]) -> None:
         """Find what is stored already; pin the packs, then read their rows, then believe."""
@@ -226,9 +269,12 @@ class Storing:
             if self._next_pack is None:
                 self._attempt.announce([self._begin_pack()])
             assert self._next_pack is not None
-            self._writer = PackWriter(self._ctx.stores.weights, self._next_pack)
             self._open_pack, self._next_pack = self._next_pack, None
-        offset = self._writer.add(digest, piece)
+            with _losing():
+                self._writer = PackWriter(self._ctx.stores.weights, self._open_pack)
+        assert self._writer is not None
+        with _losing():
+            offset = self._writer.add(digest, piece)
         size = len(piece)
         ref = ChunkRef(digest, size, self._open_pack, offset, size)
         self._placed[digest] = ref
@@ -259,11 +305,36 @@ class Storing:
         """
         if self._writer is None:
             return
-        writer, self._writer = self._writer, None
-        row = PackRow(state="live", size_bytes=writer.finish(), token=secrets.token_hex(8))
+        with _losing():
+            size_bytes = self._writer.finish()
+        self._writer = None
+        row = PackRow(state="live", size_bytes=size_bytes, token=secrets.token_hex(8))
         if not _registered(self._ctx, keys.pack(self._open_pack), encode(row)):
             raise PackRefused(self._open_pack)
         self._own.add(self._open_pack)
+
+    def _drop_pack(self) -> None:
+        """Give up the pack being written; but for own packs, all is looked up and checked again."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+        lost = [ref for ref in self._unhinted if ref.pack not in self._own]
+        self._new_bytes -= sum(ref.length for ref in lost)
+        self._unhinted = [ref for ref in self._unhinted if ref.pack in self._own]
+        self._placed = {d: ref for d, ref in self._placed.items() if ref.pack in self._own}
+        self._live.clear()
+        self._refused.clear()
+
+
+@contextlib.contextmanager
+def _losing() -> Iterator[None]:
+    """Whatever makes a pack's file unusable for good, as ``_PackLost``; without room, all would."""
+    try:
+        yield
+    except NoSpace:
+        raise
+    except (Unavailable, OutcomeUnknown, AlreadyExists) as exc:
+        raise _PackLost(exc) from exc
 
 
 def _registered(ctx: Context, key: bytes, value: bytes) -> bool:
@@ -290,15 +361,42 @@ def chunk_hint(ref: ChunkRef) -> bytes:
     return encode(ChunkHint(ref.pack, ref.offset, ref.stored, ref.length, ref.encoding))
 
 
-def _windows(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Groups of pieces, each small enough to be held and large enough to be looked up at once."""
-    window: list[bytes] = []
+def _windows(
+    sources: Sequence[SourceFile], cutters: list[str]
+) -> Generator[list[tuple[int, bytes]], None, None]:
+    """Every file's pieces, each with its file's index, in groups that are looked up at once.
+
+    How each file was cut goes into ``cutters``.
+    """
+    window: list[tuple[int, bytes]] = []
     size = 0
-    for piece in pieces:
-        window.append(piece)
-        size += len(piece)
-        if size >= _WINDOW_BYTES or len(window) >= _WINDOW_CHUNKS:
-            yield window
-            window, size = [], 0
+    for index, source in enumerate(sources):
+        with open_unchanged(source) as file:
+            cutter, pieces = cut(file, source)
+            cutters.append(cutter)
+            for data in pieces:
+                window.append((index, data))
+                size += len(data)
+                if size >= _WINDOW_BYTES or len(window) >= _WINDOW_CHUNKS:
+                    yield window
+                    window, size = [], 0
     if window:
         yield window
+
+
+def _prepared(
+    sources: Sequence[SourceFile], cutters: list[str], total: int
+) -> Generator[list[_Piece], None, None]:
+    """Windows of pieces with their names; of much, some are cut and others hashed meanwhile."""
+    if total <= _WINDOW_BYTES:
+        yield from map(_named, _windows(sources, cutters))
+        return
+    with (
+        contextlib.closing(ahead(_windows(sources, cutters))) as cuts,
+        contextlib.closing(mapped(_named, cuts, threads=1)) as windows,
+    ):
+        yield from windows
+
+
+def _named(window: Sequence[tuple[int, bytes]]) -> list[_Piece]:
+    return [_Piece(index, data, blake3(data).digest()) for index, data in window]

@@ -72,13 +72,22 @@ def sweep(ctx: Context, progress: Progress = ignore_progress) -> Sweep:
 
     Raises:
         Unavailable: a store is away; what was not settled is left as it was.
+        CorruptData: a model's rows are damaged; every other model was settled.
     """
     counts = {"intents": 0, "fenced": 0, "documents": 0, "removed": 0}
+    damaged: list[CorruptData] = []
     for done, (name, attempts) in enumerate(remains(ctx), 1):
         counts["intents"] += len(attempts)
-        for key, value in _settle(ctx, name, attempts).items():
+        try:
+            settled = _settle(ctx, name, attempts)
+        except CorruptData as exc:
+            damaged.append(exc)
+            continue
+        for key, value in settled.items():
             counts[key] += value
         progress("sweep", done, 0)
+    if damaged:
+        raise damaged[0]
     return Sweep(**counts)
 
 

@@ -27,6 +27,7 @@ from modelhub.records import Change, Entry, Intent, Metadata, ModelHint, Pin, en
 
 _PUT_TRIES = 4
 _REBASES = 1000
+_REPEAT = "Nothing was published or changed; repeat the call."
 
 
 def put_settled(ctx: Context, table: str, rows: dict[bytes, bytes]) -> None:
@@ -126,20 +127,20 @@ class Attempt:
         return rows
 
     def withdraw(self, *, keep_intent: bool = False) -> None:
-        """Remove the pins, then the intent, of an attempt whose fate is settled.
+        """Remove the rows of an attempt whose fate is settled.
 
-        What cannot be removed now is swept later. ``keep_intent`` leaves the intent as a debt:
-        search does not show the change yet.
+        What cannot be removed now is swept later, in whatever part: each row says its base and its
+        lease. ``keep_intent`` leaves the intent as a debt: search does not show the change yet.
         """
         if not self._announced:
             return
-        rows, name = self._ctx.stores.rows, self._head.name
+        name = self._head.name
+        doomed = [keys.pin(name, self.txid, pack) for pack in sorted(self.pins)]
+        if not keep_intent:
+            doomed.append(keys.intent(name, self.txid))
         try:
-            if self.pins:
-                pins = [keys.pin(name, self.txid, pack) for pack in sorted(self.pins)]
-                rows.delete_many(keys.INTENTS, pins)
-            if not keep_intent:
-                rows.delete_many(keys.INTENTS, [keys.intent(name, self.txid)])
+            if doomed:
+                self._ctx.stores.rows.delete_many(keys.INTENTS, doomed)
         except (Unavailable, OutcomeUnknown):
             return
 
@@ -204,7 +205,7 @@ def commit(ctx: Context, name: str, plan: Plan) -> Head:
             raise
         except OutcomeUnknown as exc:
             # The entry was not sent, so whatever became of that call, no change can come of it.
-            raise Unavailable(exc.message, remedy=exc.remedy) from exc
+            raise Unavailable(exc.message, remedy=_REPEAT) from exc
         if change is None:
             _withdraw(before, attempt)
             return head

@@ -293,11 +293,17 @@ class FaultySearch(_Faulty):
         """See ``SearchIndex``."""
         return self._read("targets", "", self._search.targets)
 
-    def write(self, target: str, documents: Sequence[Document]) -> None:
+    def write(
+        self, target: str, documents: Sequence[Document], *, timeout_s: float | None = None
+    ) -> None:
         """See ``SearchIndex``."""
         kept = list(documents)
-        part = None if len(kept) < 2 else lambda: self._search.write(target, kept[:1])
-        self._write("write", target, lambda: self._search.write(target, kept), part)
+
+        def write(some: list[Document]) -> None:
+            self._search.write(target, some, timeout_s=timeout_s)
+
+        part = None if len(kept) < 2 else lambda: write(kept[:1])
+        self._write("write", target, lambda: write(kept), part)
 
     def refresh(self, target: str) -> None:
         """See ``SearchIndex``."""

@@ -341,6 +341,7 @@ class HubMachine(SideBySide):
         word = data.draw(st.sampled_from(self.words))
         if self.unswept:
             self.sweep()
+        self.refresh_search()
         result = self.hub.search(word, limit=1000, all_versions=all_versions)
         found = [(hit.name, hit.number) for hit in result.hits]
         assert result.total == len(found)

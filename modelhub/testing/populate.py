@@ -238,7 +238,7 @@ class _Author:
     def documents(self) -> list[Document]:
         """What search is to hold of the model."""
         stale = index.stale_since(self.ctx, self.head, 0)
-        return index.documents(self.ctx, self.head, stale, self.known)
+        return index.documents(self.ctx, self.head, stale, self.known, unreadable=[])
 
     def _publish(self, number: int, base: str) -> None:
         rng, subject = self._rng, self._subject

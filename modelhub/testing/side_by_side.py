@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from modelhub.coordinator.context import Stores
+from modelhub.coordinator.context import Context, Stores
+from modelhub.coordinator.index import read_targets
 from modelhub.errors import ModelhubError
 from modelhub.hub import Hub
 from modelhub.results import Version
@@ -127,6 +128,12 @@ class SideBySide(RuleBasedStateMachine):
             return Outcome.OK
 
         return open_process(self.process.stores, plan)[0]
+
+    def refresh_search(self) -> None:
+        """See that what was written to search is found."""
+        stores = self.process.stores
+        for target in read_targets(Context(stores, "tester")).targets:
+            stores.search.refresh(target)
 
     @contextmanager
     def new_folder(self) -> Iterator[Path]:

@@ -156,6 +156,12 @@ class SearchIndexContract:
         assert index.get(target, ["a"]) == {"a": Document("a", 7, {"number": 7})}
         index.write(target, [])
 
+    def test_a_write_may_be_told_how_long_it_may_take(
+        self, index: SearchIndex, target: str
+    ) -> None:
+        index.write(target, [Document("a", 1, {"number": 1})], timeout_s=30.0)
+        assert index.get(target, ["a"]) == {"a": Document("a", 1, {"number": 1})}
+
     def test_writes_racing_in_any_order_end_with_the_highest_version(
         self, index: SearchIndex, other: SearchIndex, target: str
     ) -> None:

@@ -148,34 +148,36 @@ def write_search(who: Setting, me: Client, stores: Stores) -> Call:
 
 
 def remove_pins(who: Setting, me: Client, _stores: Stores) -> Call:
-    """What cannot be removed now is swept later."""
+    """Alone, where the intent stays as a debt. What cannot be removed now is swept later."""
     out = _withdrawn(me)
     return Call(
         subject=me.leaving,
         writes=(RemoveRows(who.row_key(me.leaving)),),
-        then=(out if me.debt else replace(me, at="remove_intent"),),
+        then=(out,),
         unsure=(out,),
     )
 
 
 def remove_intent(who: Setting, me: Client, _stores: Stores) -> Call:
-    """Last, so that whatever is left of an attempt has its intent beside it."""
+    """With the pins, if there are any, in any order: each of them is swept by itself."""
     out = _withdrawn(me)
+    key = who.row_key(me.leaving)
+    pins = (RemoveRows(key),) if who.task.pins else ()
     return Call(
         subject=me.leaving,
-        writes=(RemoveRows(who.row_key(me.leaving), (INTENT,)),),
+        writes=(*pins, RemoveRows(key, (INTENT,))),
         then=(out,),
         unsure=(out,),
     )
 
 
 def _withdrawing(who: Setting, then: Client, txid: str) -> Client:
-    """Remove an attempt's rows, except where they are a debt; then go on as ``then``."""
+    """Remove an attempt's rows, except its intent where that is a debt; then go on as ``then``."""
+    if not then.debt:
+        return replace(then, at="remove_intent", leaving=txid, after=then.at)
     if who.task.pins:
         return replace(then, at="remove_pins", leaving=txid, after=then.at)
-    if then.debt:
-        return replace(then, debt=False)
-    return replace(then, at="remove_intent", leaving=txid, after=then.at)
+    return replace(then, debt=False)
 
 
 def _withdrawn(me: Client) -> Client:

@@ -9,12 +9,14 @@ from modelhub.testing.protocol.client import Client, Setting
 from modelhub.testing.protocol.mutations import Mutation
 from modelhub.testing.protocol.world import INTENT, ChangePack, PutFile, PutRow, Row, Stores
 
+_FAILED = Client(DONE, "failed")
+
 
 def storing(who: Setting, me: Client) -> Client:
     """Everything is stored from the beginning, new chunks under a new name."""
     task = who.task
     if me.names == task.names:
-        return Client(DONE, "failed")
+        return _FAILED
     packs = (task.reuses,) if task.reuses else ()
     new = f"{who.name}-{me.names + 1}" if task.stores else ""
     return replace(me, at="read_chunks", packs=packs, new=new, names=me.names + 1, doubts=())
@@ -113,14 +115,17 @@ def revive_pack(_who: Setting, me: Client, _stores: Stores) -> Call:
 
 
 def write_pack(who: Setting, me: Client, _stores: Stores) -> Call:
-    """A file under a name never used before; whatever goes wrong, the name is not used again."""
-    again = me if who.mutation is Mutation.OVERWRITE else Client(DONE, "failed")
+    """A file under a name never used before; whatever goes wrong, the name is not used again.
+
+    What it was to hold goes into another, or the client gives up.
+    """
+    again = (me,) if who.mutation is Mutation.OVERWRITE else (storing(who, me), _FAILED)
     return Call(
         subject=me.new,
         writes=(PutFile(me.new, "whole"),),
         late=(PutFile(me.new, "torn"),),
         then=(replace(me, at="register_pack"),),
-        unsure=(again,),
+        unsure=tuple(dict.fromkeys(again)),
     )
 
 
@@ -139,7 +144,7 @@ def register_pack(_who: Setting, me: Client, _stores: Stores) -> Call:
 def resolve_pack(who: Setting, me: Client, stores: Stores) -> Call:
     """The row as this client put it, or none yet; any other and the pack is lost."""
     row = stores.pack(me.new)
-    out = Client(DONE, "failed")
+    out = _FAILED
     if not row.state:
         then: tuple[Client, ...] = (replace(me, at="register_pack"), out)
     elif (row.state, row.token) == ("live", 1):

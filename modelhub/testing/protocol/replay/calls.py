@@ -62,7 +62,8 @@ READ_BACKS = frozenset({"get_many intents", "get_many metadata", "get_many looku
 SILENT = frozenset(
     {
         "now",  # the clock
-        "get system",  # format and search targets
+        "get system",  # search targets
+        "get_many system",  # those, and the format
         "get metadata",
         "weights read",  # manifests, and chunks whose hints are put to the test
         "weights size",  # of a pack whose row says that it is live
@@ -176,7 +177,7 @@ def part_of(call: Request, write: Write) -> Callable[[], Any]:
             return lambda: store.put_many(keys.INTENTS, rows)
         case RemoveRows(packs=packs):
             ids = {pack_id(pack) if pack else None for pack in packs}
-            doomed = [key for key in call.args[1] if not ids or _row_of(key)[1] in ids]
+            doomed = [key for key in call.args[1] if _is_named(_row_of(key)[1], ids)]
             return lambda: store.delete_many(keys.INTENTS, doomed)
         case PutDocument(number=number):
             target, documents = call.args
@@ -185,6 +186,11 @@ def part_of(call: Request, write: Write) -> Callable[[], Any]:
         case PutFile():
             return lambda: store.create(call.args[0]).write(b"torn")
     return call.make
+
+
+def _is_named(pack: str | None, ids: set[str | None]) -> bool:
+    """Whether a row of ``intents`` is among ``ids``, or a pin where none are given."""
+    return pack in ids if ids else pack is not None
 
 
 def _row_of(key: bytes) -> tuple[str, str | None]:

@@ -13,7 +13,8 @@ walk takes only what both can do:
 - Where the rows of packs are read, a condemned one is the only one that is not live: a model looks
   at all of them before it brings one back, the coordinator goes from row to row.
 - A client of a model gives up after a few lost attempts, the coordinator after a thousand: a walk
-  leaves who would give up where it is.
+  leaves who would give up where it is. Nor does it end with a pack that could not be written, where
+  the coordinator would try another.
 
 A publish without ``stores`` is for models alone: the coordinator always has a manifest to store.
 """
@@ -186,6 +187,8 @@ class _Limits:
         if isinstance(me, Client) and step.action == "put_pins":
             there = {row.pack for row in state.stores.intents if row.txid == step.subject}
             return not me.packs or (step.outcome == "ok" and there.issuperset(me.packs))
+        if isinstance(me, Client) and isinstance(after, Client) and step.action == "write_pack":
+            return after.told != "failed"
         if isinstance(me, Client) and step.action in {"read_head", "find_request"}:
             return me.attempt < task_of(self._configuration, step.actor).attempts
         return True
