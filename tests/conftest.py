@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.live.hubs import LiveHubs, live_hubs
+from tests.live.stack import LiveStack, NoStackError, absent, found
 
 # The machine may be busy, so neither a deadline nor the speed of generating says anything here.
 settings.register_profile(
@@ -58,3 +62,37 @@ def _no_hub_but_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Itera
         environment.setenv("MODELHUB_CACHE", str(folder / "cache"))
         environment.setenv("MODELHUB_USER", "tester")
         yield
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[LiveStack | NoStackError]:
+    with ExitStack() as held:
+        try:
+            servers: LiveStack | NoStackError = held.enter_context(found())
+        except NoStackError as error:
+            servers = error
+        yield servers
+
+
+@pytest.fixture
+def stack(_servers: LiveStack | NoStackError) -> LiveStack:
+    """The real servers; without any, the test is skipped, or fails where they are required."""
+    if isinstance(_servers, NoStackError):
+        absent(_servers)
+    assert isinstance(_servers, LiveStack)
+    return _servers
+
+
+@pytest.fixture(scope="session")
+def _live_hubs(_servers: LiveStack | NoStackError) -> Iterator[LiveHubs | None]:
+    if isinstance(_servers, NoStackError):
+        yield None
+    else:
+        with live_hubs(_servers) as hubs:
+            yield hubs
+
+
+@pytest.fixture
+def live(stack: LiveStack, _live_hubs: LiveHubs) -> LiveHubs:
+    """Empty stores on the real servers, as often as they are asked for."""
+    return _live_hubs

@@ -20,6 +20,9 @@ from modelhub.backends.sqlite_rows import SqliteRows
 from modelhub.backends.sqlite_search import SqliteSearch
 from modelhub.errors import ModelhubError
 from modelhub.testing.contracts import RowBackend, SearchBackend, WeightBackend
+from tests.live.rows import hbase_rows
+from tests.live.search import elastic_search
+from tests.live.weights import arrow_file_weights, hdfs_weights, s3_weights, webhdfs_weights
 
 TABLE = "contract"
 TARGET = "contract"
@@ -124,28 +127,41 @@ def query(path: Path, sql: str, *values: object) -> list[Any]:
         return connection.execute(sql, values).fetchall()
 
 
-BACKENDS: dict[str, Callable[[Path], Memory | Embedded]] = {"memory": Memory, "embedded": Embedded}
+Request = pytest.FixtureRequest
+
+ROWS: dict[str, Callable[[Request, Path], Iterator[RowBackend]]] = {
+    "memory": lambda _, folder: iter([Memory(folder).rows()]),
+    "embedded": lambda _, folder: iter([Embedded(folder).rows()]),
+    "hbase": lambda request, _: hbase_rows(request.getfixturevalue("stack")),
+}
+WEIGHTS: dict[str, Callable[[Request, Path], Iterator[WeightBackend]]] = {
+    "memory": lambda _, folder: iter([Memory(folder).weights()]),
+    "embedded": lambda _, folder: iter([Embedded(folder).weights()]),
+    "hdfs": lambda request, _: hdfs_weights(request.getfixturevalue("stack")),
+    "webhdfs": lambda request, _: webhdfs_weights(request.getfixturevalue("stack")),
+    "s3": lambda *_: s3_weights(),
+    "arrow-file": lambda _, folder: arrow_file_weights(folder),
+}
+SEARCHES: dict[str, Callable[[Request, Path], Iterator[SearchBackend]]] = {
+    "memory": lambda _, folder: iter([Memory(folder).search()]),
+    "embedded": lambda _, folder: iter([Embedded(folder).search()]),
+    "elasticsearch": lambda request, _: elastic_search(request.getfixturevalue("stack")),
+}
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=list(BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Memory | Embedded:
-    made: Memory | Embedded = request.param(tmp_path)
-    return made
+@pytest.fixture(params=ROWS.values(), ids=list(ROWS))
+def row_backend(request: Request, tmp_path: Path) -> Iterator[RowBackend]:
+    yield from request.param(request, tmp_path)
 
 
-@pytest.fixture
-def row_backend(backend: Memory | Embedded) -> RowBackend:
-    return backend.rows()
+@pytest.fixture(params=WEIGHTS.values(), ids=list(WEIGHTS))
+def weight_backend(request: Request, tmp_path: Path) -> Iterator[WeightBackend]:
+    yield from request.param(request, tmp_path)
 
 
-@pytest.fixture
-def weight_backend(backend: Memory | Embedded) -> WeightBackend:
-    return backend.weights()
-
-
-@pytest.fixture
-def search_backend(backend: Memory | Embedded) -> SearchBackend:
-    return backend.search()
+@pytest.fixture(params=SEARCHES.values(), ids=list(SEARCHES))
+def search_backend(request: Request, tmp_path: Path) -> Iterator[SearchBackend]:
+    yield from request.param(request, tmp_path)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from modelhub.backends.sqlite_search import SqliteSearch
-from modelhub.errors import CorruptData, NotFound
+from modelhub.errors import CorruptData, NotFound, Unavailable
 from modelhub.stores import Document, Query, SearchIndex
 from modelhub.testing.contracts.search import CALLS
 
@@ -114,6 +115,18 @@ def test_a_document_and_its_words_are_written_together_or_not_at_all(
         index.write("t", [good, bad])
     assert raw(path, "SELECT * FROM documents_1") == []
     assert raw(path, "SELECT * FROM texts_1") == []
+
+
+def test_a_write_waits_for_others_no_longer_than_it_may(index: SqliteSearch, path: Path) -> None:
+    document = Document("a", 1, {"name": "alpha"})
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match=r"search\.sqlite was locked"):
+            index.write("t", [document], timeout_s=0.1)
+        assert time.monotonic() - started < 5
+    index.write("t", [document], timeout_s=0.1)
+    assert index.get("t", ["a"]) == {"a": document}
 
 
 def test_targets_of_any_name_are_made_by_racing_threads(index: SqliteSearch) -> None:

@@ -17,7 +17,10 @@ import modelhub
 from modelhub.backends.files import LocalWeights
 from modelhub.content.pack import PackWriter, pack_path
 from modelhub.coordinator import keys
+from modelhub.coordinator.context import Context
 from modelhub.errors import CorruptData
+from modelhub.hub import Hub
+from modelhub.testing.crashes import IMPATIENT
 from tests.coordinator.conftest import (
     COUNTS,
     INTACT,
@@ -311,7 +314,6 @@ def test_damaged_metadata_is_named_and_not_shown(
     acts: list[Callable[[], object]] = [
         lambda: hub.show(revision),
         lambda: hub.diff(f"{MOOD}@2", revision),
-        lambda: hub.push(MOOD, source),
         lambda: hub.delete(revision),
     ]
     for act in acts:
@@ -319,6 +321,28 @@ def test_damaged_metadata_is_named_and_not_shown(
     assert pulled(revision) == files_of(revision)
     assert hub.show(f"{MOOD}@2").metadata.title == f"{MOOD}@2"
     assert [entry.number for entry in hub.log(MOOD)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("hurt", [flipped, deleted, exchanged])
+def test_damaged_metadata_of_the_head_keeps_nobody_from_pushing(
+    damaged: Damaged,
+    source: Path,
+    hurt: Callable[[Damaged], None],
+    rest_is_sound: None,
+) -> None:
+    hub = damaged.hub
+    hurt(damaged)
+    assert hub.push(MOOD, source, title="the next one").number == 4
+    assert [hit.number for hit in hub.search("the next one").hits] == [4]
+    status = hub.status()
+    assert status.search_lag is not None
+    assert status.search_lag.changes == 1
+    settle = Hub(Context(hub._ctx.stores, "sweeper", IMPATIENT), address="", cache=Path("unused"))
+    refused(CorruptData, settle.sweep, f"the metadata of {MOOD}@3")
+    hub.edit(f"{MOOD}@3", title="written again")
+    settle.sweep()
+    assert not damaged.findings()
+    assert {hit.number for hit in hub.search("written again", all_versions=True).hits} == {3}
 
 
 def test_an_edit_repairs_damaged_metadata_as_fsck_says(damaged: Damaged) -> None:

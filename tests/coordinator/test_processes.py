@@ -1,6 +1,7 @@
-"""Several real processes on one embedded hub: racing, waiting for each other, and killed.
+"""Several real processes on one hub: racing, waiting for each other, and killed.
 
-Tier: CI kills publishers once, ``--full`` ten times; all else runs in both.
+Tier: CI kills publishers once, ``--full`` ten times; all else runs in both. What races or is killed
+does so on an embedded hub and on the real servers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,6 +29,7 @@ from modelhub.coordinator.context import Clock, Context, Stores
 from modelhub.errors import NotFound
 from modelhub.hub import Hub
 from modelhub.testing.crashes import IMPATIENT
+from tests.live.hubs import LiveHubs, as_toml, close
 
 NAME = "nlp.sentiment"
 WORKERS, PUSHES = 8, 50
@@ -88,14 +90,21 @@ class Worker:
 class Workers:
     """Starts workers, and sees that none is left."""
 
-    def __init__(self, hub: Path, stack: ExitStack) -> None:
+    def __init__(self, hub: Path | str, held: ExitStack) -> None:
         self._hub = hub
-        self._stack = stack
+        self._held = held
 
     def __call__(self, verb: str, **arguments: object) -> Worker:
         worker = Worker(verb, hub=self._hub, **arguments)
-        self._stack.callback(worker.close)
+        self._held.callback(worker.close)
         return worker
+
+
+class Place(NamedTuple):
+    """A hub by its name, and how to open its stores."""
+
+    url: Path | str
+    stores: Callable[[], Stores]
 
 
 @pytest.fixture
@@ -104,16 +113,33 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(folder: Path) -> Iterator[Hub]:
-    with modelhub.connect(folder) as opened:
+def place(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    """An embedded hub, where a test does not ask for others."""
+    if getattr(request, "param", "embedded") == "embedded":
+        return Place(folder, lambda: embedded_stores(folder))
+    hubs: LiveHubs = request.getfixturevalue("live")
+    close(hubs())
+    (tmp_path / "modelhub.toml").write_text(as_toml(hubs.profile, "live"))
+    monkeypatch.setenv("MODELHUB_CONFIG", str(tmp_path / "modelhub.toml"))
+    return Place("live", hubs.again)
+
+
+everywhere = pytest.mark.parametrize("place", ["embedded", "live"], indirect=True)
+
+
+@pytest.fixture
+def hub(place: Place) -> Iterator[Hub]:
+    with modelhub.connect(place.url) as opened:
         opened.init()
         yield opened
 
 
 @pytest.fixture
-def start(folder: Path, hub: Hub) -> Iterator[Workers]:
-    with ExitStack() as stack:
-        yield Workers(folder, stack)
+def start(place: Place, hub: Hub) -> Iterator[Workers]:
+    with ExitStack() as held:
+        yield Workers(place.url, held)
 
 
 def started(start: Workers) -> list[Worker]:
@@ -153,27 +179,27 @@ def check_published(hub: Hub, told: list[Told], folder: Path) -> tuple[int, int]
     return len(acknowledged), len(there)
 
 
-def check_swept(folder: Path) -> None:
+def check_swept(place: Place) -> None:
     """Once every lease is over, a sweep leaves nothing that fsck minds."""
 
     class Tomorrow(Clock):
         def now(self) -> datetime:
             return super().now() + timedelta(days=1)
 
-    stores = embedded_stores(folder)
+    stores = place.stores()
     ctx = Context(stores, "sweeper", IMPATIENT)
     ctx.clock = Tomorrow(stores.rows)
-    hub = Hub(ctx, address=str(folder), cache=folder)
+    hub = Hub(ctx, address="test", cache=Path("unused"))
     hub.sweep()
     assert not hub.fsck().findings
     assert hub.status().intents == 0
-    for store in (stores.rows, stores.search, stores.weights):
-        store.close()
+    close(stores)
 
 
+@everywhere
 def test_eight_processes_publish_fifty_versions_each_to_one_model(
     hub: Hub,
-    folder: Path,
+    place: Place,
     start: Workers,
     tmp_path: Path,
     figure: Callable[[str], None],
@@ -184,17 +210,18 @@ def test_eight_processes_publish_fifty_versions_each_to_one_model(
     took_s = time.perf_counter() - began_s
     acknowledged, there = check_published(hub, told, tmp_path / "pulled")
     assert acknowledged == there == WORKERS * PUSHES
-    check_swept(folder)
+    check_swept(place)
     figure(f"{WORKERS} processes: {there / took_s:.1f} publishes/s to one model")
 
 
+@everywhere
 @pytest.mark.parametrize(
     "_again", [0, *(pytest.param(again, marks=pytest.mark.full) for again in range(1, 10))]
 )
 def test_what_killed_publishers_were_told_is_there_once(
     _again: int,
     hub: Hub,
-    folder: Path,
+    place: Place,
     start: Workers,
     tmp_path: Path,
     figure: Callable[[str], None],
@@ -208,7 +235,7 @@ def test_what_killed_publishers_were_told_is_there_once(
     acknowledged, there = check_published(hub, told, tmp_path / "pulled")
     assert acknowledged <= there <= acknowledged + len(killed)
     assert acknowledged < WORKERS * PUSHES, "nobody was killed before its end"
-    check_swept(folder)
+    check_swept(place)
     figure(f"{acknowledged} acknowledged, {there} there")
 
 
@@ -280,7 +307,7 @@ def test_four_processes_take_one_snapshot(hub: Hub, start: Workers, tmp_path: Pa
 
 
 def test_a_push_whose_parent_is_deleted_meanwhile_follows_the_one_before(
-    hub: Hub, folder: Path, start: Workers, tmp_path: Path
+    hub: Hub, place: Place, start: Workers, tmp_path: Path
 ) -> None:
     source = large_version(hub, tmp_path)
     (source / "2.bin").write_bytes(b"second")
@@ -294,4 +321,4 @@ def test_a_push_whose_parent_is_deleted_meanwhile_follows_the_one_before(
     assert digests(hub.pull(NAME, tmp_path / "pulled")) == digests(source)
     with pytest.raises(NotFound):
         hub.pull(f"{NAME}@2", tmp_path / "deleted")
-    check_swept(folder)
+    check_swept(place)

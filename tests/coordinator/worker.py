@@ -6,15 +6,25 @@ It says what it did in lines of JSON, and where it is told to wait it says so an
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import modelhub
 from modelhub.coordinator.context import Progress
+from modelhub.errors import Conflict, OutcomeUnknown, Unavailable
+from modelhub.hub import Hub
+
+PAUSE_S = 0.2
+"""How long somebody waits after a call that failed."""
 
 SHARED = random.Random("shared").randbytes(100_000)
 
@@ -66,6 +76,64 @@ def publish(hub: str, name: str, worker: int, count: int) -> None:
             say(message=message, number=opened.push(name, folder, message=message).number)
 
 
+def churn(hub: str, name: str, worker: int) -> None:
+    """Push and delete until a line comes, whatever fails; it says what it tries and what it hears.
+
+    Every third push is followed by a deletion of an older version of its own. What ends in doubt is
+    repeated, as somebody would who has to know: a push by its request id.
+    """
+    opened = modelhub.connect(hub)
+    stop = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.readline()
+        stop.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    mine = deque[int]()
+    say(ready=worker)
+    for index in itertools.count():
+        if stop.is_set():
+            return
+        message = f"worker {worker} push {index}"
+        data = random.Random(message).randbytes(4000)
+        say(tries=message, digest=hashlib.sha256(data).hexdigest())
+        number = insist(message, partial(publish_one, opened, name, message, data), stop)
+        if number is not None:
+            mine.append(number)
+            say(pushed=message, number=number)
+        if index % 3 == 2 and mine:
+            doomed = mine.popleft()
+            say(tries_to_delete=doomed)
+            if insist(f"delete {doomed}", partial(opened.delete, f"{name}@{doomed}"), stop):
+                say(deleted=doomed)
+
+
+def publish_one(hub: Hub, name: str, message: str, data: bytes) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "own.bin").write_bytes(data)
+        (Path(folder) / "shared.bin").write_bytes(SHARED)
+        return hub.push(name, folder, message=message, request_id=message).number
+
+
+T = TypeVar("T")
+
+
+def insist(what: str, act: Callable[[], T], stop: threading.Event) -> T | None:
+    """What ``act`` gives; None where it certainly did nothing, or nobody can say at the end."""
+    while True:
+        try:
+            return act()
+        except OutcomeUnknown as error:
+            say(doubts=what, message=error.message)
+            if stop.is_set():
+                return None
+        except (Unavailable, Conflict) as error:
+            say(failed=what, message=error.message)
+            stop.wait(PAUSE_S)
+            return None
+
+
 def push(hub: str, name: str, folder: str) -> None:
     """Push once, and wait when the files are read."""
     version = modelhub.connect(hub).push(name, folder, progress=waiting_from(1))
@@ -87,6 +155,7 @@ def snapshot(hub: str, revision: str) -> None:
 
 VERBS: dict[str, Callable[..., None]] = {
     "publish": publish,
+    "churn": churn,
     "push": push,
     "pull": pull,
     "snapshot": snapshot,

@@ -65,7 +65,8 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self._screen, slave = pty.openpty()
         self.process = subprocess.Popen(
-            command,
+            # What a shell started in the background, and its children, ignore Ctrl-C otherwise.
+            ["env", "--default-signal=INT", *command],
             stdin=slave,
             stdout=slave,
             stderr=slave,

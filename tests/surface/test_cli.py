@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -393,6 +394,39 @@ def test_admin_status_and_sweep_tell_what_hub_tells(run: Run, two: Path, hub: mo
     swept = as_json(run("admin", "sweep", "--format", "json"))
     assert set(swept) == {"intents", "fenced", "documents", "removed"}
     assert ["fenced", "0"] in rows(as_text(run("admin", "sweep")))
+
+
+def test_status_tells_how_far_search_is_behind(run: Run, two: Path, hub: modelhub.Hub) -> None:
+    assert re.search(r"^search lag +none$", as_text(run("admin", "status")), re.M)
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(type(hub._ctx.stores.search), "write", refuses)
+        hub.edit("nlp.x", title="another")
+        hub.edit("nlp.x", title="and another")
+    lag = as_json(run("admin", "status", "--format", "json"))["search_lag"]
+    assert (lag["models"], lag["changes"]) == (1, 2)
+    assert "2 changes of 1 models" in as_text(run("admin", "status"))
+
+
+def refuses(*_args: object, **_options: object) -> None:
+    raise modelhub.Unavailable("search is away")
+
+
+def test_a_script_for_hbase_is_printed_for_a_profile_and_nothing_is_made(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "modelhub.toml"
+    config.write_text(
+        '[profile.prod]\nweights = "hdfs://h:1/x"\nrows = "hbase://h:1"\n'
+        'rows_prefix = "models:"\nsearch = "http://h:1"\n'
+    )
+    monkeypatch.setenv("MODELHUB_CONFIG", str(config))
+    script = as_text(run("--hub", "prod", "admin", "init", "--hbase-script"))
+    assert "create_namespace 'models'" in script
+    assert script.count("\ncreate 'models:") == 9
+    refused = run("--hub", str(home), "admin", "init", "--hbase-script")
+    assert refused.exit_code == 2
+    assert "not in HBase" in refused.stderr
+    assert not home.exists()
 
 
 def test_the_hub_is_the_flags_before_or_after_the_verb_before_the_environments(

@@ -15,6 +15,7 @@ from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder, Manif
 from modelhub.content.pack import PackMissing, PackWriter, new_pack_id, pack_path, read_trailer
 from modelhub.content.read import (
     READ_BYTES,
+    Chunk,
     chunk_bytes,
     iter_chunks,
     iter_file,
@@ -96,7 +97,7 @@ def test_no_read_is_larger_than_its_bound() -> None:
     weights = Watched()
     pieces = [bytes([number]) * (3 << 20) for number in range(12)]
     assert list(iter_chunks(weights, stored(weights, pieces))) == pieces
-    assert weights.reads == [15 << 20, 15 << 20, 6 << 20]
+    assert sorted(weights.reads) == [6 << 20, 15 << 20, 15 << 20]
     large = stored(weights, [bytes(READ_BYTES + 1)])
     assert len(chunk_bytes(weights, large[0])) == READ_BYTES + 1
 
@@ -142,7 +143,7 @@ def test_what_came_before_the_damage_was_handed_on_and_nothing_else() -> None:
     weights = MemoryWeights()
     refs = stored(weights, PIECES)
     refs[2] = msgspec.structs.replace(refs[2], digest=bytes(32))
-    seen: list[bytes] = []
+    seen: list[Chunk] = []
     with pytest.raises(CorruptData):
         seen.extend(iter_chunks(weights, refs))
     assert seen == PIECES[:2]
