@@ -230,7 +230,7 @@ def test_a_file_that_is_removed_while_it_is_written_is_not_committed(
         writer = store.create("file")
         writer.write(b"x" * 1000)
         store.remove("file")
-        # Bytes that are still on their way when it goes may end in a broken connection instead.
+        # Where bytes were on their way to a DataNode, the connection may break without an answer.
         with pytest.raises((Unavailable, OutcomeUnknown), match=f"{folder}/file"):
             writer.commit()
         assert store.size("file") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from modelhub.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
@@ -94,7 +94,8 @@ class FileWriter:
         sink = self._opened()
         try:
             self._settle()
-            sink.close()
+            with self._still_there():
+                sink.close()
         except BaseException:
             self.abort()
             raise
@@ -124,7 +125,19 @@ class FileWriter:
         """Wait until the last piece was sent, or raise what kept it."""
         if self._sending is not None:
             sending, self._sending = self._sending, None
-            sending.result()
+            with self._still_there():
+                sending.result()
+
+    @contextmanager
+    def _still_there(self) -> Iterator[None]:
+        """Raise what a driver says of a file that is gone as a write that failed."""
+        try:
+            yield
+        except NotFound as exc:
+            raise Unavailable(
+                f"{self._files.address}/{self._path} was removed while it was written",
+                remedy="Write a new file under a new name.",
+            ) from exc
 
     def _opened(self) -> Sink:
         if self._sink is None:
