@@ -62,7 +62,8 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     ``content`` is the digest of its files (paths, modes, bytes), ``metadata`` that of its first
     metadata row. ``packs`` holds every pack that reading it needs, those of delta bases included.
     ``bases`` are versions of this hub (``name@number``) that it was derived from. Sizes in bytes:
-    ``size_bytes`` of the files, ``new_bytes`` of the chunks that this publish had to store.
+    ``size_bytes`` of the files, ``new_bytes`` of what this publish had to store for them.
+    ``architecture`` is a digest of the tensors' names, types and sizes, where they take much.
     """
 
     content: str
@@ -74,6 +75,7 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     new_bytes: int
     bases: tuple[str, ...] = ()
     request: str = ""
+    architecture: str = ""
 
 
 class Published(msgspec.Struct, frozen=True, tag_field="op", tag="publish"):
@@ -177,6 +179,16 @@ class PackRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nonce: str = ""
 
 
+class BaseHint(msgspec.Struct, frozen=True):
+    """Where the chunk may lie that another one is a difference from; ``digest`` in hex."""
+
+    digest: str
+    pack: str
+    offset: int
+    stored: int
+    encoding: int
+
+
 class ChunkHint(msgspec.Struct, frozen=True):
     """Where a chunk's bytes may lie. Believed only when they hash to the row's key."""
 
@@ -185,6 +197,7 @@ class ChunkHint(msgspec.Struct, frozen=True):
     stored: int
     length: int
     encoding: int = 0
+    base: BaseHint | None = None
 
 
 class VersionHint(msgspec.Struct, frozen=True):

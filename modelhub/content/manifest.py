@@ -1,9 +1,10 @@
 """Manifests: a version's files, and for each the chunks that it is made of.
 
-A manifest is one blob: two Arrow IPC streams with zstd buffers, one behind the other, the first
-with a row a file, the second with a row a chunk. Files are sorted by path and their chunks follow
-in the same order, so that a file names only how many are its own. Chunk rows have room for what is
-coming: an encoding id, and the digest of the chunk that a difference builds on.
+A manifest is one blob: Arrow IPC streams with zstd buffers, one behind the other. The first has a
+row a file, the second a row a chunk: files are sorted by path and their chunks follow in the same
+order, so that a file names only how many are its own. Where chunks are stored as differences, a
+third has a row for each chunk that they are differences from, whether or not a file of this version
+has it too: a manifest says by itself where everything lies that reading the version takes.
 
 What is decoded is believed only as far as it is consistent, since a manifest decides where a
 pulled file is written.
@@ -14,15 +15,17 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from blake3 import blake3
 
+from modelhub.content.encoding import is_based, is_known
 from modelhub.content.pack import LARGEST_OFFSET, RAW, is_pack_id
 from modelhub.errors import CorruptData, InvalidInput
 from modelhub.names import file_path, shown
@@ -40,18 +43,16 @@ _FILES = pa.schema(
     ],
     metadata=_FORMAT,
 )
-_CHUNKS = pa.schema(
-    [
-        pa.field("digest", _DIGEST, nullable=False),
-        pa.field("length", pa.uint32(), nullable=False),
-        pa.field("pack", pa.dictionary(pa.int32(), pa.utf8()), nullable=False),
-        pa.field("offset", pa.uint64(), nullable=False),
-        pa.field("stored", pa.uint32(), nullable=False),
-        pa.field("encoding", pa.uint8(), nullable=False),
-        pa.field("base", _DIGEST, nullable=True),
-    ],
-    metadata=_FORMAT,
-)
+_PLACE = [
+    pa.field("digest", _DIGEST, nullable=False),
+    pa.field("length", pa.uint32(), nullable=False),
+    pa.field("pack", pa.dictionary(pa.int32(), pa.utf8()), nullable=False),
+    pa.field("offset", pa.uint64(), nullable=False),
+    pa.field("stored", pa.uint32(), nullable=False),
+    pa.field("encoding", pa.uint8(), nullable=False),
+]
+_CHUNKS = pa.schema([*_PLACE, pa.field("base", _DIGEST, nullable=True)], metadata=_FORMAT)
+_BASES = pa.schema(_PLACE, metadata=_FORMAT)
 _PERMISSION_BITS = 0o777
 _LISTED_BYTES = 40
 
@@ -59,8 +60,8 @@ _LISTED_BYTES = 40
 class ChunkRef(msgspec.Struct, frozen=True):
     """A chunk and where it lies: ``stored`` bytes from ``offset`` in ``pack``.
 
-    ``digest`` is the raw BLAKE3-256 of the ``length`` bytes that they decode to, ``base`` that of
-    the chunk which the encoding builds on, if any.
+    ``digest`` is the raw BLAKE3-256 of the ``length`` bytes that they decode to. ``base`` is the
+    chunk which they are a difference from, if any; that one is no difference itself.
     """
 
     digest: bytes
@@ -69,7 +70,11 @@ class ChunkRef(msgspec.Struct, frozen=True):
     offset: int
     stored: int
     encoding: int = RAW
-    base: bytes | None = None
+    base: ChunkRef | None = None
+
+    def packs(self) -> tuple[str, ...]:
+        """The packs that reading it takes."""
+        return (self.pack,) if self.base is None else (self.pack, self.base.pack)
 
 
 class ManifestFile(msgspec.Struct, frozen=True):
@@ -109,9 +114,9 @@ class ManifestBuilder:
     def encode(self) -> bytes:
         """The manifest's blob. The same files and places give the same bytes."""
         files = sorted(self._files.items())
-        chunks = _table(
-            _CHUNKS, [msgspec.structs.astuple(ref) for _, (*_, refs) in files for ref in refs]
-        )
+        placed = [ref for _, (*_, refs) in files for ref in refs]
+        bases = {ref.base.digest: ref.base for ref in placed if ref.base is not None}
+        chunks = _table(_CHUNKS, [(*_place(ref), ref.base and ref.base.digest) for ref in placed])
         listing = _listing(chunks)
         rows, first = [], 0
         for path, (size_bytes, mode, cutter, refs) in files:
@@ -121,16 +126,21 @@ class ManifestBuilder:
         sink = pa.BufferOutputStream()
         _write(sink, _table(_FILES, rows))
         _write(sink, chunks)
+        if bases:
+            _write(sink, _table(_BASES, [_place(ref) for ref in bases.values()]))
         return bytes(sink.getvalue())
 
 
 class Manifest:
     """What a version is made of. Made by ``decode`` alone, so it is always consistent."""
 
-    def __init__(self, files: Any, chunks: Any) -> None:
-        _check_chunks(chunks)
+    def __init__(self, files: Any, chunks: Any, bases: Any) -> None:
+        for table in (chunks, bases):
+            _check_places(table)
         self._chunks = chunks
-        self._packs = _checked_packs(chunks)
+        self._bases = {row[0]: ChunkRef(*row) for row in _rows(bases)}
+        _check_bases(chunks, self._bases)
+        self._packs = tuple(sorted({*_checked_packs(chunks), *_checked_packs(bases)}))
         self._ends = array("Q", accumulate(_values(chunks, "length")))
         self.files: tuple[ManifestFile, ...] = tuple(self._checked_files(files))
 
@@ -143,9 +153,12 @@ class Manifest:
         """
         source = pa.BufferReader(data)
         try:
-            manifest = cls(_read(source, _FILES), _read(source, _CHUNKS))
+            files, chunks = _read(source, _FILES), _read(source, _CHUNKS)
+            more = source.tell() < len(data)
+            bases = _read(source, _BASES) if more else _table(_BASES, [])
             if source.tell() != len(data):
-                raise ValueError("something follows the chunks")  # noqa: TRY301
+                raise ValueError("something follows the last stream")  # noqa: TRY301
+            manifest = cls(files, chunks, bases)
         except (pa.ArrowException, OSError, ValueError, MemoryError, InvalidInput) as exc:
             raise CorruptData(
                 f"{subject} is not readable: {exc}", remedy="Run `modelhub admin fsck`."
@@ -188,9 +201,9 @@ class Manifest:
         return self._ends[chunk - 1] if chunk else 0
 
     def _refs(self, first: int, stop: int) -> list[ChunkRef]:
-        rows = self._chunks.slice(first, stop - first)
-        columns = (_values(rows, name) for name in _CHUNKS.names)
-        return [ChunkRef(*row) for row in zip(*columns, strict=True)]
+        rows = _rows(self._chunks.slice(first, stop - first))
+        places = ((*row[:-1], row[-1] and self._bases[row[-1]]) for row in rows)
+        return [ChunkRef(*place) for place in places]
 
     def _checked_files(self, table: Any) -> Iterator[ManifestFile]:
         _check_paths(_values(table, "path"))
@@ -224,16 +237,36 @@ def _check_paths(paths: Sequence[str]) -> None:
         previous = path
 
 
-def _check_chunks(chunks: Any) -> None:
-    newest = pc.max(chunks["encoding"]).as_py() or RAW
-    if newest != RAW:
-        raise ValueError(f"encoding {newest} is not known to this release")
-    if chunks["base"].null_count != len(chunks) or not chunks["stored"].equals(chunks["length"]):
-        raise ValueError("a raw chunk has a base, or a length of its own in the pack")
-    if pc.any(pc.equal(chunks["length"], 0)).as_py():
+def _check_places(places: Any) -> None:
+    length, stored, offset, encoding = (
+        _numbers(places, name) for name in ("length", "stored", "offset", "encoding")
+    )
+    if (length == 0).any():
         raise ValueError("a chunk is empty")
-    if (pc.max(chunks["offset"]).as_py() or 0) > LARGEST_OFFSET:
+    if (offset > LARGEST_OFFSET).any():
         raise ValueError("a chunk lies beyond any pack's end")
+    for each in set(encoding.tolist()):
+        if not is_known(each):
+            raise ValueError(f"encoding {each} is not known to this release")
+    if ((encoding == RAW) & (stored != length)).any():
+        raise ValueError("a raw chunk has a length of its own in the pack")
+    if (stored > length).any():
+        raise ValueError("a chunk is longer in the pack than in its file")
+
+
+def _check_bases(chunks: Any, bases: Mapping[bytes, ChunkRef]) -> None:
+    if any(is_based(ref.encoding) for ref in bases.values()):
+        raise ValueError("a difference builds on another one")
+    encodings = _numbers(chunks, "encoding").tolist()
+    differences = {each for each in set(encodings) if is_based(each)}
+    if not differences and chunks["base"].null_count == len(chunks):
+        return
+    columns = (_values(chunks, name) for name in ("length", "base"))
+    for encoding, length, base in zip(encodings, *columns, strict=True):
+        if (encoding in differences) != (base is not None):
+            raise ValueError("a difference without a base, or a base without a difference")
+        if base is not None and (base not in bases or bases[base].length != length):
+            raise ValueError("a difference builds on a chunk that is not there, or of other length")
 
 
 def _checked_packs(chunks: Any) -> tuple[str, ...]:
@@ -246,11 +279,23 @@ def _checked_packs(chunks: Any) -> tuple[str, ...]:
 
 def _listing(chunks: Any) -> memoryview:
     """What the files' digests are over, 40 bytes a chunk; built without a Python object each."""
-    digests = chunks["digest"].combine_chunks().cast(pa.large_binary())
-    lengths = chunks["length"].cast(pa.uint64()).combine_chunks().view(pa.binary(8))
-    nothing = pa.scalar(b"", pa.large_binary())
-    joined = pc.binary_join_element_wise(digests, lengths.cast(pa.large_binary()), nothing)
-    return memoryview(joined.buffers()[2] or b"")
+    digests = _bytes_of(chunks["digest"])
+    lengths = _bytes_of(chunks["length"].cast(pa.uint64()))
+    return memoryview(np.hstack([digests, lengths]).tobytes())
+
+
+def _bytes_of(column: Any) -> npt.NDArray[np.uint8]:
+    """A row of bytes for each value of a type of fixed width."""
+    values = column.combine_chunks()
+    width = values.type.bit_width // 8
+    data = np.frombuffer(values.buffers()[1] or b"", np.uint8)
+    return data[values.offset * width :][: len(values) * width].reshape(len(values), width)
+
+
+def _numbers(table: Any, name: str) -> npt.NDArray[Any]:
+    """A column of numbers. Arrow's own comparisons would import pandas for the numbers beside."""
+    column = table[name]
+    return _bytes_of(column).reshape(-1).view(column.type.to_pandas_dtype())
 
 
 def _digest(listing: memoryview, first: int, count: int) -> bytes:
@@ -265,10 +310,42 @@ def _values(table: Any, name: str) -> list[Any]:
     return values
 
 
+def _rows(table: Any) -> Iterator[tuple[Any, ...]]:
+    return zip(*(_values(table, name) for name in table.schema.names), strict=True)
+
+
+def _place(ref: ChunkRef) -> tuple[object, ...]:
+    return ref.digest, ref.length, ref.pack, ref.offset, ref.stored, ref.encoding
+
+
 def _table(schema: Any, rows: Sequence[tuple[Any, ...]]) -> Any:
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _array(values: Sequence[Any], kind: Any) -> Any:
+    """An Arrow array of one of the types above.
+
+    From buffers: ``pa.array`` looks at each value, and imports pandas where that is installed,
+    which takes longer than all the rest of a small push.
+    """
+    if pa.types.is_dictionary(kind):
+        known = {value: number for number, value in enumerate(dict.fromkeys(values))}
+        indices = _array([known[value] for value in values], kind.index_type)
+        return pa.DictionaryArray.from_arrays(indices, _array(list(known), kind.value_type))
+    if pa.types.is_string(kind):
+        texts = [value.encode() for value in values]
+        ends = array("i", accumulate(map(len, texts), initial=0))
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+    elif pa.types.is_fixed_size_binary(kind):
+        there = np.array([value is not None for value in values], bool)
+        bits = None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))
+        nothing = bytes(kind.byte_width)
+        buffers = [bits, pa.py_buffer(b"".join(value or nothing for value in values))]
+    else:
+        buffers = [None, pa.py_buffer(np.array(values, kind.to_pandas_dtype()))]
+    return pa.Array.from_buffers(kind, len(values), buffers)
 
 
 def _write(sink: Any, table: Any) -> None:

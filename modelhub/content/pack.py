@@ -115,37 +115,58 @@ class PackWriter:
         self._pending = [_MAGIC]
         self._pending_bytes = len(_MAGIC)
         self._written_bytes = 0
+        self._recorded_bytes = len(_MAGIC)
 
     @property
     def size(self) -> int:
         """Bytes added so far, which is where the next chunk begins."""
         return self._written_bytes + self._pending_bytes
 
-    def add(self, digest: bytes, data: bytes | memoryview) -> int:
-        """Append a chunk, raw, and return its offset. ``digest`` is believed.
+    def add(
+        self,
+        digest: bytes,
+        data: bytes | memoryview,
+        *,
+        length: int | None = None,
+        encoding: int = RAW,
+        base: bytes | None = None,
+    ) -> int:
+        """Append a chunk and return its offset. ``digest`` is believed.
 
-        ``data`` may be reused afterwards.
+        Args:
+            digest: of the bytes that ``data`` decodes to.
+            data: what is stored; it may be reused afterwards.
+            length: how many bytes it decodes to, where it is encoded.
+            encoding: how.
+            base: the digest of the chunk that it is a difference from.
 
         Raises:
             InvalidInput: it is empty, or 4 GiB or more.
         """
-        length = len(data)
-        if not 0 < length <= LARGEST_CHUNK_BYTES:
+        stored = len(data)
+        if not 0 < stored <= LARGEST_CHUNK_BYTES:
             raise InvalidInput(
-                f"a chunk of {length:,} bytes cannot be packed",
+                f"a chunk of {stored:,} bytes cannot be packed",
                 remedy="Chunks have at least one byte and less than 4 GiB.",
             )
         offset = self.size
-        self._records += _RECORD.pack(digest, _NO_BASE, offset, length, length, RAW)
+        decoded = stored if length is None else length
         self._append(data)
+        self._records += _RECORD.pack(digest, base or _NO_BASE, offset, stored, decoded, encoding)
+        self._recorded_bytes += stored
         return offset
 
     def finish(self) -> int:
         """Write the trailer, make the file durable, and return its size once the store confirms it.
 
         Raises:
-            Unavailable: the store kept another number of bytes; nothing refers to the pack yet.
+            Unavailable: the store kept another number of bytes, or an ``add`` was interrupted;
+                nothing refers to the pack yet.
         """
+        if self._recorded_bytes != self.size:
+            raise Unavailable(
+                f"pack {self._pack_id} was interrupted within a chunk", remedy="Push again."
+            )
         count = len(self._records) // _RECORD.size
         footer = _FOOTER.pack(_NO_KEY, _NO_NONCE, len(self._records), count)
         self._append(self._records)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
 
 from blake3 import blake3
 
 from modelhub.content.ahead import mapped
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestFile
-from modelhub.content.pack import LARGEST_CHUNK_BYTES, LARGEST_OFFSET, RAW, read_pack
+from modelhub.content.pack import (
+    LARGEST_CHUNK_BYTES,
+    LARGEST_OFFSET,
+    RAW,
+    PackMissing,
+    pack_missing,
+    read_pack,
+)
 from modelhub.errors import CorruptData, InvalidInput, ModelhubError
 from modelhub.records import Address
 from modelhub.stores import WeightStore
 
 READ_BYTES = 16 << 20
-"""Chunks that lie side by side are read together, up to this much."""
+"""Chunks that lie side by side are read together, up to this much of what they decode to."""
 
 _READERS = 4
 """HDFS gives 1 GiB in 2.1 to 2.7 s to four readers where one needs 3.8 to 5.2 s."""
@@ -24,138 +30,177 @@ _READERS = 4
 Chunk = bytes | memoryview
 """A chunk's bytes, verified."""
 
+Moved = Callable[[str], Mapping[bytes, ChunkRef] | None]
+"""Where the chunks of a pack lie now whose file is not there; None where it was not rewritten."""
 
-def read_blob(weights: WeightStore, address: Address) -> bytes:
-    """The raw bytes that a row points to.
 
-    Raises:
-        PackMissing: the pack's file is not there.
-        CorruptData: the bytes do not match the address's digest.
-        Unavailable: the store did not answer four times in a row.
+def not_moved(_pack: str) -> Mapping[bytes, ChunkRef] | None:
+    """For packs that nobody rewrites."""
+    return None
+
+
+class Reader:
+    """Reads chunks from the packs of ``weights``, from several threads at once.
+
+    A pack whose file is missing may have been rewritten: ``moved`` says where its chunks are now.
+
+    All methods raise ``PackMissing`` where a pack's file is nowhere, ``CorruptData`` where bytes do
+    not match their digest, twice, and ``Unavailable`` where the store did not answer four times in
+    a row.
     """
-    data = read_pack(weights, address.pack, address.offset, address.length)
-    return bytes(_verified(weights, address, data))
 
+    def __init__(self, weights: WeightStore, moved: Moved = not_moved) -> None:
+        self._weights = weights
+        self._moved = moved
 
-def chunk_bytes(weights: WeightStore, ref: ChunkRef) -> bytes:
-    """One chunk.
-
-    Raises:
-        PackMissing, CorruptData, Unavailable: as ``read_blob``.
-    """
-    return read_blob(weights, _address(ref))
-
-
-def iter_chunks(weights: WeightStore, refs: Iterable[ChunkRef]) -> Iterator[Chunk]:
-    """Each chunk in the order given; the next ones are read meanwhile. About 80 MiB are held.
-
-    Raises:
-        PackMissing, CorruptData, Unavailable: as ``read_blob``, from the iterator, which has then
-            given every chunk before the one that failed.
-    """
-    runs = list(_runs(refs))
-    if len(runs) == 1:
-        yield from _read_run(weights, runs[0])
-    elif runs:
-        with closing(mapped(partial(_try_run, weights), runs, threads=_READERS)) as found:
-            for chunks, failure in found:
-                yield from chunks
-                if failure is not None:
-                    raise failure
-
-
-def _try_run(
-    weights: WeightStore, run: Sequence[ChunkRef]
-) -> tuple[list[Chunk], ModelhubError | None]:
-    """The run's chunks, up to the one that cannot be had."""
-    chunks: list[Chunk] = []
-    try:
-        chunks.extend(_read_run(weights, run))
-    except ModelhubError as exc:
-        return chunks, exc
-    return chunks, None
-
-
-def _read_run(weights: WeightStore, run: Sequence[ChunkRef]) -> Iterator[Chunk]:
-    first, last = run[0], run[-1]
-    length = last.offset + last.stored - first.offset
-    data = memoryview(read_pack(weights, first.pack, first.offset, length))
-    for ref in run:
-        begin = ref.offset - first.offset
-        yield _verified(weights, _address(ref), data[begin : begin + ref.stored])
-
-
-def iter_file(
-    weights: WeightStore, manifest: Manifest, file: ManifestFile, *, start_chunk: int = 0
-) -> Iterator[Chunk]:
-    """The file's chunks in order, from its ``start_chunk``-th on.
-
-    Raises:
-        PackMissing, CorruptData, Unavailable: as ``iter_chunks``.
-    """
-    return iter_chunks(weights, manifest.chunks(file)[start_chunk:])
-
-
-def read_range(
-    weights: WeightStore, manifest: Manifest, file: ManifestFile, offset: int, length: int
-) -> bytes:
-    """Exactly ``length`` bytes of the file from ``offset``, or fewer where it ends earlier.
-
-    Only the chunks that they lie in are read.
-
-    Raises:
-        InvalidInput: a negative offset or length.
-        PackMissing, CorruptData, Unavailable: as ``iter_chunks``.
-    """
-    if offset < 0 or length < 0:
-        raise InvalidInput(
-            f"{length} bytes from {offset} are not a range", remedy="Use numbers from 0 up."
+    def blob(self, address: Address) -> bytes:
+        """The raw bytes that a row points to."""
+        digest = bytes.fromhex(address.digest)
+        return self.chunk(
+            ChunkRef(digest, address.length, address.pack, address.offset, address.length)
         )
-    length = min(length, file.size_bytes - offset)
-    if length <= 0:
-        return b""
-    refs, begin = manifest.spanning(file, offset, length)
-    return b"".join(iter_chunks(weights, refs))[begin : begin + length]
+
+    def chunk(self, ref: ChunkRef) -> bytes:
+        """One chunk."""
+        (data,) = self._run([ref])
+        return bytes(data)
+
+    def chunks(self, refs: Iterable[ChunkRef]) -> Iterator[Chunk]:
+        """Each chunk in the order given; the next ones are read meanwhile. About 200 MiB are held.
+
+        What is raised comes after every chunk before the one that failed.
+        """
+        runs = list(_runs(refs))
+        if len(runs) == 1:
+            yield from self._run(runs[0])
+        elif runs:
+            with closing(mapped(self._try_run, runs, threads=_READERS)) as found:
+                for chunks, failure in found:
+                    yield from chunks
+                    if failure is not None:
+                        raise failure
+
+    def file(
+        self, manifest: Manifest, file: ManifestFile, *, start_chunk: int = 0
+    ) -> Iterator[Chunk]:
+        """The file's chunks in order, from its ``start_chunk``-th on."""
+        return self.chunks(manifest.chunks(file)[start_chunk:])
+
+    def range(self, manifest: Manifest, file: ManifestFile, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes of the file from ``offset``, or fewer where it ends earlier.
+
+        Only the chunks that they lie in are read.
+
+        Raises:
+            InvalidInput: a negative offset or length.
+        """
+        if offset < 0 or length < 0:
+            raise InvalidInput(
+                f"{length} bytes from {offset} are not a range", remedy="Use numbers from 0 up."
+            )
+        length = min(length, file.size_bytes - offset)
+        if length <= 0:
+            return b""
+        refs, begin = manifest.spanning(file, offset, length)
+        return b"".join(self.chunks(refs))[begin : begin + length]
+
+    def _try_run(self, run: Sequence[ChunkRef]) -> tuple[list[Chunk], ModelhubError | None]:
+        """The run's chunks, up to the one that cannot be had."""
+        chunks: list[Chunk] = []
+        try:
+            chunks.extend(self._run(run))
+        except ModelhubError as exc:
+            return chunks, exc
+        return chunks, None
+
+    def _run(self, run: Sequence[ChunkRef]) -> Iterator[Chunk]:
+        """The chunks of a run, which lie side by side."""
+        for ref in run:
+            _check_place(ref)
+        first, last = run[0], run[-1]
+        length = last.offset + last.stored - first.offset
+        try:
+            data = memoryview(read_pack(self._weights, first.pack, first.offset, length))
+        except PackMissing as missing:
+            yield from self._moved_run(run, missing)
+            return
+        bases = self._bases(run)
+        for ref in run:
+            begin = ref.offset - first.offset
+            stored = data[begin : begin + ref.stored]
+            base = None if ref.base is None else bases[ref.base.digest]
+            yield self._verified(ref, stored, base)
+
+    def _moved_run(self, run: Sequence[ChunkRef], missing: PackMissing) -> Iterator[Chunk]:
+        places = self._moved(missing.pack)
+        if places is None:
+            raise missing
+        found = [places.get(ref.digest) for ref in run]
+        if None in found:
+            raise pack_missing(missing.pack)
+        for moved in _runs(ref for ref in found if ref is not None):
+            yield from self._run(moved)
+
+    def _bases(self, run: Sequence[ChunkRef]) -> dict[bytes, Chunk]:
+        """The chunks that those of ``run`` are differences from."""
+        wanted = {ref.base.digest: ref.base for ref in run if ref.base is not None}
+        found: dict[bytes, Chunk] = {}
+        for bases in _runs(wanted.values()):
+            found.update(zip((base.digest for base in bases), self._run(bases), strict=True))
+        return found
+
+    def _verified(self, ref: ChunkRef, stored: Chunk, base: Chunk | None) -> Chunk:
+        decoded = _decoded(ref, stored, base)
+        if decoded is None:
+            # One replica may be bad, or one transfer: a second read often goes to another replica.
+            # Only what is wrong twice is reported as damage.
+            stored = read_pack(self._weights, ref.pack, ref.offset, ref.stored)
+            decoded = _decoded(ref, stored, base)
+        if decoded is None:
+            raise CorruptData(
+                f"{ref.stored} bytes at {ref.offset} of pack {ref.pack} do not match their digest "
+                f"{ref.digest.hex()}",
+                remedy="Run `modelhub admin fsck`.",
+            )
+        return decoded
+
+
+def _decoded(ref: ChunkRef, stored: Chunk, base: Chunk | None) -> Chunk | None:
+    """The chunk, or None where these bytes are not it."""
+    data = stored
+    if ref.encoding != RAW:
+        from modelhub.content.encoding import decode  # what it needs takes time to import
+
+        try:
+            data = decode(ref.encoding, stored, ref.length, base)
+        except ValueError:
+            return None
+    return data if blake3(data).digest() == ref.digest else None
 
 
 def _runs(refs: Iterable[ChunkRef]) -> Iterator[Sequence[ChunkRef]]:
     run: list[ChunkRef] = []
+    size_bytes = 0
     for ref in refs:
-        if run and not _follows(run, ref):
+        size_bytes += ref.length
+        if run and not (size_bytes <= READ_BYTES and _follows(run[-1], ref)):
             yield run
-            run = []
+            run, size_bytes = [], ref.length
         run.append(ref)
     if run:
         yield run
 
 
-def _follows(run: Sequence[ChunkRef], ref: ChunkRef) -> bool:
-    stop = run[-1].offset + run[-1].stored
-    same = ref.pack == run[0].pack and ref.offset == stop
-    return same and stop + ref.stored - run[0].offset <= READ_BYTES
+def _follows(last: ChunkRef, ref: ChunkRef) -> bool:
+    return ref.pack == last.pack and ref.offset == last.offset + last.stored
 
 
-def _address(ref: ChunkRef) -> Address:
+def _check_place(ref: ChunkRef) -> None:
     # References also come from hints, which may say anything.
     placed = 0 <= ref.offset <= LARGEST_OFFSET and 0 < ref.stored <= LARGEST_CHUNK_BYTES
-    if not placed or ref.encoding != RAW or ref.stored != ref.length:
+    fits = ref.stored == ref.length if ref.encoding == RAW else ref.stored <= ref.length
+    if not placed or not fits or (ref.base is not None and ref.base.base is not None):
         raise CorruptData(
             f"the place of chunk {ref.digest.hex()} makes no sense",
             remedy="Run `modelhub admin fsck`.",
         )
-    return Address(ref.pack, ref.offset, ref.stored, ref.digest.hex())
-
-
-def _verified(weights: WeightStore, address: Address, data: Chunk) -> Chunk:
-    if blake3(data).hexdigest() == address.digest:
-        return data
-    # One replica may be bad, or one transfer: a second read often goes to another replica. Only
-    # what is wrong twice is reported as damage.
-    data = read_pack(weights, address.pack, address.offset, address.length)
-    if blake3(data).hexdigest() == address.digest:
-        return data
-    raise CorruptData(
-        f"{address.length} bytes at {address.offset} of pack {address.pack} "
-        f"do not match their digest {address.digest}",
-        remedy="Run `modelhub admin fsck`.",
-    )

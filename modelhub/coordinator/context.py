@@ -9,7 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from modelhub.content.encoder import StoragePolicy
+from modelhub.content.read import Reader
+from modelhub.coordinator.packs import moved_chunks
 from modelhub.errors import InvalidInput, Unavailable
 from modelhub.names import shown
 from modelhub.records import Targets
@@ -132,8 +136,9 @@ class Context:
     """One hub as the coordinator sees it.
 
     ``pause`` waits for some seconds between two tries. ``folders`` opens the folder that a URL
-    names. ``targets`` are the search targets as last
-    read; whoever writes to them reads the list again afterwards.
+    names. ``targets`` are the search targets as last read; whoever writes to them reads the list
+    again afterwards. ``storage_policy`` is that of
+    pushes that name none.
     """
 
     stores: Stores
@@ -143,10 +148,13 @@ class Context:
     policy: Policy = allow_everything
     folders: Callable[[str], Folder] = no_folders
     targets: Targets | None = None
+    storage_policy: StoragePolicy = "auto"
     clock: Clock = field(init=False)
     breaker: Breaker = field(init=False)
+    reader: Reader = field(init=False)
 
     def __post_init__(self) -> None:
+        self.reader = Reader(self.stores.weights, partial(moved_chunks, self.stores))
         self.clock = Clock(self.stores.rows)
         self.breaker = Breaker(self.patience.search_failures, self.patience.search_rest_s)
 

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import TrailerRecord, pack_path, read_trailer
-from modelhub.coordinator import hints, index, keys, publish, sweep, versions
+from modelhub.coordinator import hints, index, keys, publish, relatives, sweep, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed, open_row
+from modelhub.coordinator.packs import placed
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, touched
 from modelhub.coordinator.verify import Check, check_chunk
 from modelhub.errors import CorruptData, NotFound
@@ -58,6 +59,7 @@ class _HubCheck:
         self.ctx = ctx
         self.check = Check(ctx)
         self._data = data
+        self._bases: dict[bytes, ChunkRef] = {}
         self._targets: Targets | None = None
         # Versions of one model mostly share their packs, so a few trailers at hand are enough.
         self._trailer = lru_cache(_AT_HAND)(self._read_trailer)
@@ -160,12 +162,14 @@ class _HubCheck:
     def _read_manifest(self, address: Address) -> _Contents | CorruptData:
         """What a manifest needs, and which packs do not hold it, by what they say of themselves."""
         try:
-            manifest = publish.manifest_at(self.ctx, address)
+            manifest = relatives.manifest_at(self.ctx, address)
         except CorruptData as exc:
             return exc
         wrong = set()
         for file in manifest.files if self._data else ():
             for ref in manifest.chunks(file):
+                if ref.base is not None:
+                    self._bases[ref.base.digest] = ref.base
                 held = self._trailer(ref.pack)
                 if held is None:
                     continue  # Reported with its pack.
@@ -283,16 +287,10 @@ class _HubCheck:
             self.check.report("pack-damaged", subject, exc)
             return
         for record in records:
-            ref = ChunkRef(
-                record.digest,
-                record.length,
-                pack,
-                record.offset,
-                record.stored,
-                record.encoding,
-                record.base,
-            )
-            check_chunk(self.check, ref, subject)
+            base = None if record.base is None else self._bases.get(record.base)
+            if record.base is not None and base is None:
+                continue  # Of no version any more: what it was a difference from may be gone.
+            check_chunk(self.check, placed(pack, record, base), subject)
 
     def _check_intents(self) -> None:
         """An attempt whose lease is long over should have been swept."""

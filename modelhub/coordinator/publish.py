@@ -6,19 +6,20 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from modelhub.content.architecture import architecture
+from modelhub.content.encoder import StoragePolicy
 from modelhub.content.manifest import Manifest
-from modelhub.content.read import read_blob
 from modelhub.content.tree import SourceFile
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.relatives import manifest_at, relatives
 from modelhub.coordinator.state import head_number
 from modelhub.coordinator.storing import PackRefused, Stored, Storing
 from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import Conflict, CorruptData, NotFound, Unavailable
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import (
-    Address,
     Metadata,
     MetadataRow,
     Published,
@@ -50,9 +51,11 @@ class Push:
     expect: Revision | None = None
     request: str = ""
     progress: Progress = ignore_progress
+    policy: StoragePolicy | None = None
     op: str = "publish"
     known: dict[int, Metadata] = field(default_factory=dict)
     published: Sealed | None = None
+    _architecture: str | None = None
     _storing: Storing | None = None
     _stored: Stored | None = None
 
@@ -72,6 +75,8 @@ class Push:
                 return None
         parent = self._parent(head)
         self._check_expected(rows, head, parent)
+        if self._architecture is None:
+            self._architecture = architecture(self.sources)
         stored = self._store(head, attempt, parent)
         number = head.state.next
         self.known = {number: self.metadata}
@@ -86,6 +91,7 @@ class Push:
             new_bytes=stored.new_bytes,
             bases=self.bases,
             request=self.request,
+            architecture=self._architecture,
         )
         self._put_lookup(head, attempt, number, record)
         return Published(number, self.branch, (parent,) if parent else (), record)
@@ -134,7 +140,7 @@ class Push:
         )
 
     def _store_anew(self, head: Head, attempt: Attempt, parent: int) -> tuple[Storing, Stored]:
-        trusted = None
+        trusted: list[Manifest] = []
         previous = None
         if parent:
             published = versions.publication(self.ctx.stores.rows, head, parent)
@@ -142,8 +148,11 @@ class Push:
             address = published.entry.change.version.manifest
             # A damaged parent stops nobody from pushing.
             with contextlib.suppress(CorruptData):
-                trusted, previous = manifest_at(self.ctx, address), address
-        storing = Storing(self.ctx, attempt, trusted)
+                trusted, previous = [manifest_at(self.ctx, address)], address
+        else:
+            trusted = relatives(self.ctx, self.bases, self._architecture or "")
+        policy = self.policy or self.ctx.storage_policy
+        storing = Storing(self.ctx, attempt, trusted, policy)
         return storing, storing.store(self.sources, previous, self.progress)
 
     def _put_metadata(self, head: Head, attempt: Attempt, number: int) -> str:
@@ -156,10 +165,11 @@ class Push:
 
 
 def lookup_keys(name: str, number: int, record: VersionRecord) -> list[bytes]:
-    """The rows by which a version is found without a scan: by content, bases and request id."""
+    """The rows by which a version is found: by content, bases, request id and architecture."""
     pairs = [("content", record.content), *(("base", base) for base in record.bases)]
-    if record.request:
-        pairs.append(("request", record.request))
+    for kind, value in (("request", record.request), ("architecture", record.architecture)):
+        if value:
+            pairs.append((kind, value))
     return [keys.lookup(kind, text, name, number) for kind, text in pairs]
 
 
@@ -192,23 +202,3 @@ def find_request(rows: RowStore, head: Head, request: str) -> Sealed | None:
             if published.entry.change.version.request == request:
                 return published
     return None
-
-
-def read_manifest(ctx: Context, published: Sealed) -> Manifest:
-    """A version's manifest.
-
-    Raises:
-        CorruptData: it is missing, damaged, or none.
-    """
-    assert isinstance(published.entry.change, Published)
-    return manifest_at(ctx, published.entry.change.version.manifest)
-
-
-def manifest_at(ctx: Context, address: Address) -> Manifest:
-    """The manifest at ``address``.
-
-    Raises:
-        CorruptData: it is missing, damaged, or none.
-    """
-    data = read_blob(ctx.stores.weights, address)
-    return Manifest.decode(data, f"the manifest in pack {address.pack}")

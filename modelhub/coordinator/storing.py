@@ -1,27 +1,28 @@
 """Getting a push's bytes into packs: dedupe, pins, new packs, registration.
 
-The order is the protocol's: a pack that is reused is pinned and *then* its row is read; a new
-pack's name is pinned and *then* its file is created; the row is registered once the file is
-complete. A pin counts when it was acknowledged or read back.
+The order is the protocol's: a pack that is reused, or holds the base of a difference, is pinned and
+*then* its row is read; a new pack's name is pinned and *then* its file is created; the row is
+registered once the file is complete. A pin counts when it was acknowledged or read back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from blake3 import blake3
 
-from modelhub.content.ahead import ahead, mapped
-from modelhub.content.cut import cut
+from modelhub.content.bases import Bases
+from modelhub.content.encoder import EncodedPiece, Encoder, StoragePolicy
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
-from modelhub.content.pack import PACK_TARGET_BYTES, PackWriter, new_pack_id, pack_path
-from modelhub.content.read import chunk_bytes
-from modelhub.content.tree import SourceFile, open_unchanged
+from modelhub.content.pack import PACK_TARGET_BYTES, RAW, PackWriter, new_pack_id
+from modelhub.content.tree import SourceFile
+from modelhub.content.windows import NamedPiece, windows
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Progress
+from modelhub.coordinator.packs import chunk_hint, hinted_chunk, live_packs, register
 from modelhub.coordinator.transaction import Attempt
 from modelhub.errors import (
     AlreadyExists,
@@ -31,13 +32,12 @@ from modelhub.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from modelhub.records import Address, ChunkHint, PackRow, decode, encode
+from modelhub.records import Address
 from modelhub.stores import NoSpace
 
-_WINDOW_BYTES = 32 * 2**20
-_WINDOW_CHUNKS = 4096
 _HINT_BATCH = 5000
-_REGISTER_TRIES = 4
+_LARGE_PACK_BYTES = 64 << 20
+"""From here on a pack is worth an effort to be found by the push that follows a broken-off one."""
 _PACK_TRIES = 4
 _PACK_PAUSE_S = 0.5
 """Doubled before each try: 7 s in all, since HDFS goes on naming a dead DataNode for about 5 s."""
@@ -55,18 +55,12 @@ class _PackLost(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A piece of file number ``index``, and what it will be called."""
-
-    index: int
-    data: bytes
-    digest: bytes
-
-
 @dataclass(frozen=True)
 class Stored:
-    """A push's content: manifest, where it lies, every pack it needs, and what was new of it."""
+    """A push's content: manifest, where it lies, every pack it needs, and what was new of it.
+
+    ``new_bytes`` is what the new chunks take in their packs.
+    """
 
     manifest: Manifest
     address: Address
@@ -74,63 +68,33 @@ class Stored:
     new_bytes: int
 
 
-def live_packs(ctx: Context, packs: Iterable[str]) -> set[str]:
-    """Those of ``packs``, all pinned before, that may be relied on from now on.
-
-    A condemned pack is taken back to live with a new token, which undoes a collector's decision for
-    good; one that is being deleted, gone or unknown cannot be had, nor one whose file is missing or
-    of another length. A moved one's chunks are stored anew.
-    """
-    wanted = [keys.pack(pack) for pack in sorted(set(packs))]
-    found = ctx.stores.rows.get_many(keys.PACKS, wanted) if wanted else {}
-    return {key.decode() for key, value in found.items() if _is_live(ctx, key, value)}
-
-
-def _is_live(ctx: Context, key: bytes, value: bytes) -> bool:
-    try:
-        row = _revived(ctx, key, value)
-    except CorruptData:
-        return False  # What cannot be read cannot be relied on.
-    if row is None or row.state != "live":
-        return False
-    return ctx.stores.weights.size(pack_path(key.decode())) == row.size_bytes
-
-
-def _revived(ctx: Context, key: bytes, value: bytes | None) -> PackRow | None:
-    """The pack's row, once it is not condemned any more; None where it could not be kept so."""
-    rows = ctx.stores.rows
-    for attempt in range(1, _REGISTER_TRIES + 1):
-        if value is None:
-            return None
-        row = decode(value, PackRow, f"the row of pack {key.decode()}")
-        if row.state != "condemned":
-            return row
-        revived = PackRow(state="live", size_bytes=row.size_bytes, token=secrets.token_hex(8))
-        try:
-            if rows.check_and_put(keys.PACKS, key, value, encode(revived)):
-                return revived
-        except (Unavailable, OutcomeUnknown):
-            ctx.back_off(attempt)
-        value = rows.get(keys.PACKS, key)
-    return None
-
-
 class Storing:
     """One push's chunks, through all its rebases.
 
-    ``trusted`` are chunks of versions that the log names: their place needs no proof. A place from
-    the ``chunks`` table is a hint and is believed only when its bytes hash to the chunk's name.
+    ``trusted`` are manifests of versions that the log names, the parent's first: the places in them
+    need no proof, and new chunks may become differences from theirs. A place from the ``chunks``
+    table is a hint and is believed only when its bytes hash to the chunk's name.
     """
 
-    def __init__(self, ctx: Context, attempt: Attempt, trusted: Manifest | None) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        attempt: Attempt,
+        trusted: Sequence[Manifest],
+        policy: StoragePolicy,
+    ) -> None:
         self._ctx = ctx
         self._attempt = attempt
-        self._trusted: dict[bytes, ChunkRef] = {}
-        if trusted is not None:
-            self._trusted = {
-                ref.digest: ref for file in trusted.files for ref in trusted.chunks(file)
-            }
+        self._policy = policy
+        self._bases = Bases(ctx.reader, trusted)
+        self._trusted = {
+            ref.digest: ref
+            for manifest in reversed(trusted)
+            for file in manifest.files
+            for ref in manifest.chunks(file)
+        }
         self._placed: dict[bytes, ChunkRef] = {}
+        self._coming: set[bytes] = set()
         self._live: set[str] = set()
         self._refused: set[str] = set()
         self._own: set[str] = set()
@@ -161,6 +125,10 @@ class Storing:
                 self._drop_pack()
                 if attempt == _PACK_TRIES:
                     raise lost.cause from lost
+            except KeyboardInterrupt:
+                self._keep_pack()
+                self._drop_pack()
+                raise
             except BaseException:
                 self._drop_pack()
                 raise
@@ -170,20 +138,29 @@ class Storing:
     def _store(
         self, sources: Sequence[SourceFile], previous: Address | None, progress: Progress
     ) -> Stored:
-        builder = ManifestBuilder()
         total, done = sum(source.size_bytes for source in sources), 0
         cutters: list[str] = []
-        refs: list[list[ChunkRef]] = [[] for _ in sources]
-        with contextlib.closing(_prepared(sources, cutters, total)) as windows:
-            for window in windows:
-                self._place(window)
+        digests: list[list[bytes]] = [[] for _ in sources]
+        written: list[Future[list[EncodedPiece]]] = []
+        with (
+            Encoder(self._ctx.reader, self._policy) as encoder,
+            contextlib.closing(windows(sources, cutters)) as found,
+        ):
+            for window in found:
                 for piece in window:
-                    refs[piece.index].append(self._placed[piece.digest])
+                    digests[piece.index].append(piece.digest)
+                # The last window's new pieces are written while those of this one are encoded.
+                coming = encoder.begin(self._fresh(window, sources, bases=encoder.wants_bases))
+                self._write_all(written)
+                written = coming
                 done += sum(len(piece.data) for piece in window)
                 progress("push", done, total)
                 self._attempt.renew()
-        for source, cutter, of_file in zip(sources, cutters, refs, strict=True):
-            builder.add_file(source.path, source.size_bytes, source.mode, cutter, of_file)
+            self._write_all(written)
+        builder = ManifestBuilder()
+        for source, cutter, names in zip(sources, cutters, digests, strict=True):
+            refs = [self._placed[digest] for digest in names]
+            builder.add_file(source.path, source.size_bytes, source.mode, cutter, refs)
         data = builder.encode()
         manifest = Manifest.decode(data, "the new manifest")
         address = self._store_manifest(data, previous)
@@ -212,49 +189,64 @@ class Storing:
             self._ctx.stores.rows.put_many(keys.CHUNKS, batch)
         self._unhinted = []
 
-    def _place(self, window: Sequence[_Piece]) -> None:
-        """See that each piece of ``window`` has a place."""
-        self._reuse({piece.digest for piece in window} - self._placed.keys())
-        for piece in window:
-            if piece.digest not in self._placed:
-                self._write(piece.digest, piece.data)
+    def _fresh(
+        self, window: Sequence[NamedPiece], sources: Sequence[SourceFile], *, bases: bool
+    ) -> list[tuple[NamedPiece, ChunkRef | None]]:
+        """The pieces of ``window`` that have no place yet, and what each may be a difference from.
 
-    def _reuse(self, wanted: set[bytes]) -> None:
-        """Find what is stored already; pin the packs, then read their rows, then believe."""
-        trusted = {d: self._trusted[d] for d in wanted if d in self._trusted}
-        hinted = self._hints(wanted - trusted.keys())
-        candidates = {**hinted, **trusted}
-        packs = {ref.pack for ref in candidates.values()} - self._live - self._refused - self._own
-        new_needed = self._writer is None and len(candidates) < len(wanted)
-        fresh = [self._begin_pack()] if new_needed else []
-        self._attempt.announce([*packs, *fresh])
-        live = live_packs(self._ctx, packs)
-        self._live |= live
-        self._refused |= packs - live
-        usable = self._live | self._own
+        Finds what is stored already; pins the packs, then reads their rows, then believes.
+        """
+        unknown = {
+            piece.digest: piece
+            for piece in window
+            if piece.digest not in self._placed and piece.digest not in self._coming
+        }
+        trusted = {d: self._trusted[d] for d in unknown if d in self._trusted}
+        candidates = {**self._hints(unknown.keys() - trusted.keys()), **trusted}
+        based = {
+            digest: self._bases.find(sources[piece.index].path, piece.part, len(piece.data))
+            for digest, piece in unknown.items()
+            if bases and digest not in candidates
+        }
+        self._rely_on(
+            {
+                pack
+                for ref in (*candidates.values(), *based.values())
+                if ref
+                for pack in ref.packs()
+            },
+            new_needed=self._writer is None and len(candidates) < len(unknown),
+        )
         for digest, ref in candidates.items():
-            if ref.pack in usable and (digest in trusted or self._holds(ref)):
+            if self._is_usable(ref) and (digest in trusted or self._holds(ref)):
                 self._placed[digest] = ref
+        fresh = [piece for digest, piece in unknown.items() if digest not in self._placed]
+        self._coming.update(piece.digest for piece in fresh)
+        found = [(piece, based.get(piece.digest)) for piece in fresh]
+        return [(piece, base if base and self._is_usable(base) else None) for piece, base in found]
 
-    def _hints(self, wanted: set[bytes]) -> dict[bytes, ChunkRef]:
+    def _rely_on(self, packs: set[str], *, new_needed: bool) -> None:
+        """Pin packs, with a new one's name where one is needed, and see which may be relied on."""
+        unsure = packs - self._live - self._refused - self._own
+        fresh = [self._begin_pack()] if new_needed and self._next_pack is None else []
+        self._attempt.announce([*unsure, *fresh])
+        live = live_packs(self._ctx, unsure)
+        self._live |= live
+        self._refused |= unsure - live
+
+    def _is_usable(self, ref: ChunkRef) -> bool:
+        return all(pack in self._live or pack in self._own for pack in ref.packs())
+
+    def _hints(self, wanted: Collection[bytes]) -> dict[bytes, ChunkRef]:
         if not wanted:
             return {}
         found = self._ctx.stores.rows.get_many(keys.CHUNKS, [keys.chunk(d) for d in sorted(wanted)])
-        hints = {}
-        for key, value in found.items():
-            digest = bytes.fromhex(key.decode())
-            try:
-                hint = decode(value, ChunkHint, f"the hint of chunk {key.decode()}")
-            except CorruptData:
-                continue  # A hint that cannot be read is no hint.
-            hints[digest] = ChunkRef(
-                digest, hint.length, hint.pack, hint.offset, hint.stored, hint.encoding
-            )
-        return hints
+        refs = (hinted_chunk(bytes.fromhex(key.decode()), value) for key, value in found.items())
+        return {ref.digest: ref for ref in refs if ref is not None}
 
     def _holds(self, ref: ChunkRef) -> bool:
         try:
-            chunk_bytes(self._ctx.stores.weights, ref)
+            self._ctx.reader.chunk(ref)
         except (CorruptData, NotFound):
             return False
         return True
@@ -264,7 +256,12 @@ class Storing:
         self._next_pack = new_pack_id()
         return self._next_pack
 
-    def _write(self, digest: bytes, piece: bytes) -> None:
+    def _write_all(self, batches: Sequence[Future[list[EncodedPiece]]]) -> None:
+        for batch in batches:
+            for piece in batch.result():
+                self._write(piece)
+
+    def _write(self, piece: EncodedPiece) -> None:
         if self._writer is None:
             if self._next_pack is None:
                 self._attempt.announce([self._begin_pack()])
@@ -273,17 +270,30 @@ class Storing:
             with _losing():
                 self._writer = PackWriter(self._ctx.stores.weights, self._open_pack)
         assert self._writer is not None
+        stored = len(piece.stored)
         with _losing():
-            offset = self._writer.add(digest, piece)
-        size = len(piece)
-        ref = ChunkRef(digest, size, self._open_pack, offset, size)
-        self._placed[digest] = ref
+            offset = self._writer.add(
+                piece.digest,
+                piece.stored,
+                length=piece.length,
+                encoding=piece.encoding,
+                base=None if piece.base is None else piece.base.digest,
+            )
+        ref = ChunkRef(
+            piece.digest,
+            piece.length,
+            self._open_pack,
+            offset,
+            stored,
+            piece.encoding,
+            piece.base,
+        )
+        self._placed[piece.digest] = ref
+        self._coming.discard(piece.digest)
         self._unhinted.append(ref)
-        self._new_bytes += size
+        self._new_bytes += stored
         if self._writer.size >= PACK_TARGET_BYTES:
             self._close_pack()
-            with contextlib.suppress(Unavailable, OutcomeUnknown):
-                self.put_hints()
 
     def _store_manifest(self, data: bytes, previous: Address | None) -> Address:
         """Where the manifest lies: as before, if nothing changed, else in the open pack."""
@@ -292,7 +302,7 @@ class Storing:
             self._attempt.announce([previous.pack])
             if live_packs(self._ctx, [previous.pack]):
                 return previous
-        self._write(digest, data)
+        self._write(EncodedPiece(digest, len(data), data, RAW, None))
         ref = self._placed[digest]
         return Address(ref.pack, ref.offset, ref.length, digest.hex())
 
@@ -308,10 +318,20 @@ class Storing:
         with _losing():
             size_bytes = self._writer.finish()
         self._writer = None
-        row = PackRow(state="live", size_bytes=size_bytes, token=secrets.token_hex(8))
-        if not _registered(self._ctx, keys.pack(self._open_pack), encode(row)):
+        if size_bytes >= _LARGE_PACK_BYTES:
+            # Before the row: whatever push finds the row then finds the chunks too. A small pack's
+            # come after the commit, which they would only delay.
+            with contextlib.suppress(Unavailable, OutcomeUnknown):
+                self.put_hints()
+        if not register(self._ctx, self._open_pack, size_bytes):
             raise PackRefused(self._open_pack)
         self._own.add(self._open_pack)
+
+    def _keep_pack(self) -> None:
+        """Complete the pack being written, if it holds much: the next push goes on from there."""
+        if self._writer is not None and self._writer.size >= _LARGE_PACK_BYTES:
+            with contextlib.suppress(ModelhubError, PackRefused, _PackLost):
+                self._close_pack()
 
     def _drop_pack(self) -> None:
         """Give up the pack being written; but for own packs, all is looked up and checked again."""
@@ -319,9 +339,10 @@ class Storing:
             self._writer.abort()
             self._writer = None
         lost = [ref for ref in self._unhinted if ref.pack not in self._own]
-        self._new_bytes -= sum(ref.length for ref in lost)
+        self._new_bytes -= sum(ref.stored for ref in lost)
         self._unhinted = [ref for ref in self._unhinted if ref.pack in self._own]
         self._placed = {d: ref for d, ref in self._placed.items() if ref.pack in self._own}
+        self._coming.clear()
         self._live.clear()
         self._refused.clear()
 
@@ -335,68 +356,3 @@ def _losing() -> Iterator[None]:
         raise
     except (Unavailable, OutcomeUnknown, AlreadyExists) as exc:
         raise _PackLost(exc) from exc
-
-
-def _registered(ctx: Context, key: bytes, value: bytes) -> bool:
-    """Put a pack's row if it is absent; whether the row is this one now."""
-    rows = ctx.stores.rows
-    said = "the row does not stay"
-    for attempt in range(1, _REGISTER_TRIES + 1):
-        try:
-            if rows.check_and_put(keys.PACKS, key, None, value):
-                return True
-        except (Unavailable, OutcomeUnknown) as exc:
-            said = exc.message
-            ctx.back_off(attempt)
-        found = rows.get(keys.PACKS, key)
-        if found is not None:
-            return found == value
-    raise Unavailable(
-        f"pack {key.decode()} could not be registered: {said}", remedy="Try the push again."
-    )
-
-
-def chunk_hint(ref: ChunkRef) -> bytes:
-    """The bytes of the row that says where a chunk lies."""
-    return encode(ChunkHint(ref.pack, ref.offset, ref.stored, ref.length, ref.encoding))
-
-
-def _windows(
-    sources: Sequence[SourceFile], cutters: list[str]
-) -> Generator[list[tuple[int, bytes]], None, None]:
-    """Every file's pieces, each with its file's index, in groups that are looked up at once.
-
-    How each file was cut goes into ``cutters``.
-    """
-    window: list[tuple[int, bytes]] = []
-    size = 0
-    for index, source in enumerate(sources):
-        with open_unchanged(source) as file:
-            cutter, pieces = cut(file, source)
-            cutters.append(cutter)
-            for data in pieces:
-                window.append((index, data))
-                size += len(data)
-                if size >= _WINDOW_BYTES or len(window) >= _WINDOW_CHUNKS:
-                    yield window
-                    window, size = [], 0
-    if window:
-        yield window
-
-
-def _prepared(
-    sources: Sequence[SourceFile], cutters: list[str], total: int
-) -> Generator[list[_Piece], None, None]:
-    """Windows of pieces with their names; of much, some are cut and others hashed meanwhile."""
-    if total <= _WINDOW_BYTES:
-        yield from map(_named, _windows(sources, cutters))
-        return
-    with (
-        contextlib.closing(ahead(_windows(sources, cutters))) as cuts,
-        contextlib.closing(mapped(_named, cuts, threads=1)) as windows,
-    ):
-        yield from windows
-
-
-def _named(window: Sequence[tuple[int, bytes]]) -> list[_Piece]:
-    return [_Piece(index, data, blake3(data).digest()) for index, data in window]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from modelhub.content.manifest import ChunkRef, Manifest
-from modelhub.content.read import chunk_bytes
 from modelhub.coordinator import versions
 from modelhub.coordinator.context import Context, Progress
 from modelhub.coordinator.log import Head
-from modelhub.coordinator.publish import read_manifest
+from modelhub.coordinator.relatives import read_manifest
 from modelhub.errors import CorruptData, NotFound
 from modelhub.results import Finding, Health, Listing
 
@@ -98,6 +97,6 @@ def check_chunk(check: Check, ref: ChunkRef, subject: str) -> None:
     """Read one chunk, and report it where it is not what its digest says."""
     check.count("chunks")
     try:
-        chunk_bytes(check.ctx.stores.weights, ref)
+        check.ctx.reader.chunk(ref)
     except (CorruptData, NotFound) as exc:
         check.report("chunk-damaged", subject, exc)

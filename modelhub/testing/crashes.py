@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelhub.content.read import iter_file
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Patience, Stores
 from modelhub.coordinator.log import entries, read_head
-from modelhub.coordinator.publish import read_manifest
+from modelhub.coordinator.relatives import read_manifest
 from modelhub.coordinator.state import exists
 from modelhub.errors import ModelhubError, NotFound, OutcomeUnknown
 from modelhub.hub import Hub
@@ -192,8 +191,7 @@ def contents(stores: Stores, name: str) -> dict[int, dict[str, bytes]]:
             manifest = read_manifest(ctx, sealed)
             assert sealed.entry.change.number == len(found) + 1
             found[sealed.entry.change.number] = {
-                file.path: b"".join(iter_file(stores.weights, manifest, file))
-                for file in manifest.files
+                file.path: b"".join(ctx.reader.file(manifest, file)) for file in manifest.files
             }
     return found
 

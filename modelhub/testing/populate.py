@@ -27,10 +27,11 @@ from modelhub.content.tree import SourceFile
 from modelhub.coordinator import bootstrap, hints, index, keys
 from modelhub.coordinator.context import Clock, Context, Progress, Stores, ignore_progress
 from modelhub.coordinator.log import Head, append, read_head
+from modelhub.coordinator.packs import chunk_hint
 from modelhub.coordinator.publish import Push
 from modelhub.coordinator.retire import Edit, Retire
 from modelhub.coordinator.state import is_deleted
-from modelhub.coordinator.storing import Stored, chunk_hint
+from modelhub.coordinator.storing import Stored
 from modelhub.coordinator.transaction import Attempt, Plan, next_entry
 from modelhub.describe.facts import apply
 from modelhub.errors import AlreadyExists, InvalidInput
@@ -170,7 +171,7 @@ def _config(width: int, variant: int) -> bytes:
 def _file(pack: _Pack, path: str, data: bytes) -> _File:
     source = SourceFile(path, Path(path), len(data), 0o644, (0, 0, len(data), 0, 0))
     cutter, pieces = cut(BytesIO(data), source)
-    return path, len(data), source.mode, cutter, [pack.add(piece) for piece in pieces]
+    return path, len(data), source.mode, cutter, [pack.add(piece.data) for piece in pieces]
 
 
 def _store_content(pack: _Pack, files: Sequence[_File], fresh: Sequence[_File]) -> Stored:

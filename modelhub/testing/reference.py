@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from modelhub.content.read import iter_file
 from modelhub.coordinator.context import Context, Stores
 from modelhub.coordinator.log import entries, read_head
-from modelhub.coordinator.publish import read_manifest
+from modelhub.coordinator.relatives import read_manifest
 from modelhub.coordinator.state import deleted_numbers, subject
 from modelhub.coordinator.versions import publication
 from modelhub.describe.facts import Facts
@@ -153,7 +152,7 @@ def stored_files(stores: Stores, name: str, number: int) -> dict[str, File]:
     ctx = Context(stores, "reader")
     manifest = read_manifest(ctx, publication(stores.rows, head, number))
     return {
-        file.path: File(b"".join(iter_file(stores.weights, manifest, file)), file.mode)
+        file.path: File(b"".join(ctx.reader.file(manifest, file)), file.mode)
         for file in manifest.files
     }
 

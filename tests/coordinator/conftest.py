@@ -17,7 +17,7 @@ import modelhub
 from modelhub import names
 from modelhub.cli.app import app
 from modelhub.content.manifest import ChunkRef
-from modelhub.coordinator import keys, log, publish, versions
+from modelhub.coordinator import keys, log, relatives, versions
 from modelhub.coordinator.log import Sealed
 from modelhub.errors import CorruptData, ModelhubError
 from modelhub.hub import Hub
@@ -123,7 +123,7 @@ class Damaged:
 
     def chunk(self, revision: str, path: str) -> ChunkRef:
         """The only chunk of a file."""
-        manifest = publish.read_manifest(self.hub._ctx, self.sealed(revision)[0])
+        manifest = relatives.read_manifest(self.hub._ctx, self.sealed(revision)[0])
         (ref,) = next(manifest.chunks(file) for file in manifest.files if file.path == path)
         return ref
 

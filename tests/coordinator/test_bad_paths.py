@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import modelhub
-from modelhub.coordinator import storing
+from modelhub.content import windows
 from modelhub.errors import Conflict, Forbidden, InvalidInput, ModelhubError, NotFound
 from modelhub.hub import Hub
 from tests.coordinator.conftest import MOOD, dump, hub_folder, push, refused
@@ -238,7 +238,7 @@ WINDOW_BYTES = 1 << 20
 @pytest.fixture
 def big(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that is read in several windows, after one of its own for what is read before it."""
-    monkeypatch.setattr(storing, "_WINDOW_BYTES", WINDOW_BYTES)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", WINDOW_BYTES)
     (tmp_path / "model" / "before.bin").write_bytes(random.Random(0).randbytes(WINDOW_BYTES))
     path = tmp_path / "model" / "weights.bin"
     path.write_bytes(random.Random(1).randbytes(12 * WINDOW_BYTES))

@@ -13,7 +13,7 @@ import pytest
 
 import modelhub
 from modelhub.coordinator import keys
-from modelhub.errors import CorruptData, NotFound
+from modelhub.errors import CorruptData, InvalidInput, NotFound
 from tests.coordinator.conftest import (
     COUNTS,
     GARBAGE,
@@ -315,13 +315,15 @@ def test_a_hub_of_unreadable_format_is_left_alone(
     damaged.put("system", keys.FORMAT, whole)
 
 
-def test_a_hub_without_its_format_row_comes_back_with_all_it_held(
+def test_a_hub_without_its_format_row_is_left_alone_until_the_row_is_back(
     damaged: Damaged, everything_reads_right: Callable[[], None]
 ) -> None:
+    whole = damaged.get("system", keys.FORMAT)
     damaged.delete("system", keys.FORMAT)
-    with modelhub.connect(damaged.folder) as hub, pytest.raises(NotFound, match="no hub"):
-        hub.show(INTACT)
     with modelhub.connect(damaged.folder) as hub:
-        assert hub.init()
+        with pytest.raises(NotFound, match="no hub"):
+            hub.show(INTACT)
+        refused(InvalidInput, hub.init, "holds models", "'format'")
+    damaged.sql("INSERT INTO system VALUES (?, ?)", keys.FORMAT, whole)
     everything_reads_right()
     assert not damaged.findings()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights, MemoryWriter
+from modelhub.content import windows
 from modelhub.coordinator import storing
 from modelhub.coordinator.context import Context, Stores
 from modelhub.errors import OutcomeUnknown, Unavailable
@@ -27,7 +28,7 @@ FILES = 6
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six files of a pack each."""
     monkeypatch.setattr(storing, "PACK_TARGET_BYTES", PACK_BYTES)
-    monkeypatch.setattr(storing, "_WINDOW_BYTES", PACK_BYTES)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", PACK_BYTES)
     folder = tmp_path / "model"
     folder.mkdir()
     for number in range(FILES):

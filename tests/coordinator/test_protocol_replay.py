@@ -18,6 +18,7 @@ from modelhub.content.pack import PackWriter
 from modelhub.coordinator import hints, index, keys, log, publish, storing, sweep, transaction
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.packs import register
 from modelhub.coordinator.storing import Storing
 from modelhub.coordinator.transaction import Attempt
 from modelhub.errors import OutcomeUnknown, Unavailable
@@ -197,8 +198,7 @@ def the_file_comes_before_its_pin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def any_row_of_a_pack_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    registered = storing._registered
-    monkeypatch.setattr(storing, "_registered", lambda *args: registered(*args) or True)
+    monkeypatch.setattr(storing, "register", lambda *args: register(*args) or True)
 
 
 def false_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

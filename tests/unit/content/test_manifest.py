@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -129,14 +131,17 @@ def test_a_tebibyte_has_a_small_manifest() -> None:
     assert manifest.chunks(manifest.files[3]) == refs[3::16]
 
 
-def streams(data: bytes) -> tuple[Any, Any]:
+def streams(data: bytes) -> list[Any]:
     source = pa.BufferReader(data)
-    return pa.ipc.open_stream(source).read_all(), pa.ipc.open_stream(source).read_all()
+    tables = []
+    while source.tell() < len(data):
+        tables.append(pa.ipc.open_stream(source).read_all())
+    return tables
 
 
-def joined(files: Any, chunks: Any) -> bytes:
+def joined(*tables: Any) -> bytes:
     sink = pa.BufferOutputStream()
-    for table in (files, chunks):
+    for table in tables:
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
     return bytes(sink.getvalue())
@@ -196,6 +201,26 @@ def with_an_extra_chunk() -> bytes:
     return joined(files, pa.concat_tables([chunks, chunks.slice(0, 1)]).combine_chunks())
 
 
+GROUPED, DIFFERENCE = 2, 6
+BASE = ChunkRef(b"b" * 32, 50, PACKS[1], 500, 50)
+DIFFERENT = [
+    ChunkRef(b"c" * 32, 50, PACKS[0], 100, 20, DIFFERENCE, BASE),
+    ChunkRef(b"d" * 32, 90, PACKS[0], 16, 80, GROUPED),
+]
+
+
+def altered(table: int, **columns: list[Any]) -> bytes:
+    """A manifest with a difference, its chunk's base and an encoded chunk, changed in columns."""
+    tables = streams(encoded([("a", DIFFERENT)]))
+    for name, values in columns.items():
+        tables[table] = with_column(tables[table], name, values)
+    return joined(*tables)
+
+
+def without_bases() -> bytes:
+    return joined(*streams(encoded([("a", DIFFERENT)]))[:2])
+
+
 LENGTHS = [3, 3, 5]
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
@@ -235,6 +260,15 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a base for a raw chunk": lambda: forged("base", [None, None, bytes(32)], table="chunks"),
     "a raw chunk with two lengths": lambda: forged("stored", [3, 3, 6], table="chunks"),
     "an endless offset": lambda: forged("offset", [0, 0, 2**63], table="chunks"),
+    "a base that is not listed": without_bases,
+    "a base of another name": lambda: altered(2, digest=[bytes(32)]),
+    "a base of another length": lambda: altered(2, length=[51], stored=[51]),
+    "a base that is a difference": lambda: altered(2, encoding=[DIFFERENCE]),
+    "a base of an unknown encoding": lambda: altered(2, encoding=[9]),
+    "a base in no pack": lambda: altered(2, pack=["x"]),
+    "a difference without a base": lambda: altered(1, base=[None, None]),
+    "an encoded chunk with a base": lambda: altered(1, base=[BASE.digest, BASE.digest]),
+    "an encoding that makes longer": lambda: altered(1, stored=[20, 91]),
     "other lengths": lambda: forged("length", [3, 4, 4], table="chunks"),
 }
 
@@ -246,6 +280,8 @@ def test_an_inconsistent_manifest_is_refused_by_name(forge: Callable[[], bytes])
 
 
 def test_forging_alone_changes_nothing() -> None:
+    manifest = Manifest.decode(altered(1), "it")
+    assert (manifest.chunks(manifest.files[0]), manifest.packs()) == (DIFFERENT, tuple(PACKS))
     assert Manifest.decode(forged("stored", LENGTHS, table="chunks"), "it").packs() == tuple(PACKS)
 
 
@@ -255,8 +291,9 @@ def test_an_empty_chunk_is_refused() -> None:
         decoded([("a", [empty])])
 
 
-def test_every_cut_manifest_is_refused() -> None:
-    data = encoded(FILES)
+@pytest.mark.parametrize("files", [FILES, [("a", DIFFERENT)]], ids=["whole", "differences"])
+def test_every_cut_manifest_is_refused(files: Sequence[tuple[str, Sequence[ChunkRef]]]) -> None:
+    data = encoded(files)
     whole = len(data) - 8  # without Arrow's end mark alone nothing is missing
     for length in range(whole):
         with pytest.raises(CorruptData):
@@ -298,3 +335,19 @@ def test_any_files_come_back(files: dict[str, list[tuple[bytes, int]]]) -> None:
         return
     manifest = decoded(listed)
     assert {file.path: manifest.chunks(file) for file in manifest.files} == dict(listed)
+
+
+def test_making_and_reading_a_manifest_imports_no_pandas() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_PANDAS], check=True, capture_output=True)
+    assert done.stdout.split() == [b"3", b"False"]
+
+
+WITHOUT_PANDAS = """
+import sys
+from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
+builder = ManifestBuilder()
+base = ChunkRef(b"b" * 32, 3, "0" * 32, 16, 3)
+builder.add_file("a", 3, 0o644, "c", [ChunkRef(b"x" * 32, 3, "1" * 32, 16, 2, 6, base)])
+(file,) = (manifest := Manifest.decode(builder.encode(), "it")).files
+print(manifest.chunks(file)[0].length, "pandas" in sys.modules)
+"""

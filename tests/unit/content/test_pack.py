@@ -249,3 +249,19 @@ def test_a_read_that_fails_now_and_then_is_tried_again() -> None:
     with pytest.raises(Unavailable):
         read_pack(weights, pack_id, 16, 5)
     assert weights.reads == 4
+
+
+def test_a_pack_that_was_interrupted_within_a_chunk_is_never_completed() -> None:
+    writer = PackWriter(MemoryWeights(), new_pack_id())
+    writer.add(blake3(b"one").digest(), b"one")
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(PackWriter, "_append", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.add(blake3(b"two").digest(), b"two")
+    writer._append(b"tw")
+    with pytest.raises(Unavailable, match="interrupted within a chunk"):
+        writer.finish()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -13,15 +13,7 @@ from modelhub.backends.files import LocalWeights
 from modelhub.backends.memory import MemoryWeights
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder, ManifestFile
 from modelhub.content.pack import PackMissing, PackWriter, new_pack_id, pack_path, read_trailer
-from modelhub.content.read import (
-    READ_BYTES,
-    Chunk,
-    chunk_bytes,
-    iter_chunks,
-    iter_file,
-    read_blob,
-    read_range,
-)
+from modelhub.content.read import READ_BYTES, Chunk, Reader
 from modelhub.errors import CorruptData, InvalidInput, Unavailable
 from modelhub.records import Address
 from modelhub.stores import WeightStore
@@ -72,60 +64,60 @@ PIECES = [b"one", b"three", b"one", b"sixteen" * 9]
 def test_a_file_comes_back_piece_by_piece_from_wherever_one_likes() -> None:
     weights = MemoryWeights()
     manifest, file = listed(stored(weights, PIECES, per_pack=3))
-    assert list(iter_file(weights, manifest, file)) == PIECES
-    assert list(iter_file(weights, manifest, file, start_chunk=2)) == PIECES[2:]
-    assert list(iter_file(weights, manifest, file, start_chunk=4)) == []
+    assert list(Reader(weights).file(manifest, file)) == PIECES
+    assert list(Reader(weights).file(manifest, file, start_chunk=2)) == PIECES[2:]
+    assert list(Reader(weights).file(manifest, file, start_chunk=4)) == []
 
 
 def test_chunks_side_by_side_are_read_at_once() -> None:
     weights = Watched()
     refs = stored(weights, PIECES)
-    assert list(iter_chunks(weights, refs)) == PIECES
+    assert list(Reader(weights).chunks(refs)) == PIECES
     assert weights.reads == [sum(map(len, PIECES))]
 
 
 def test_chunks_in_another_order_or_pack_are_read_by_themselves() -> None:
     weights = Watched()
     refs = stored(weights, PIECES, per_pack=2)
-    assert list(iter_chunks(weights, refs)) == PIECES
+    assert list(Reader(weights).chunks(refs)) == PIECES
     assert len(weights.reads) == 2
-    assert list(iter_chunks(weights, reversed(refs))) == PIECES[::-1]
+    assert list(Reader(weights).chunks(reversed(refs))) == PIECES[::-1]
     assert len(weights.reads) == 6
 
 
 def test_no_read_is_larger_than_its_bound() -> None:
     weights = Watched()
     pieces = [bytes([number]) * (3 << 20) for number in range(12)]
-    assert list(iter_chunks(weights, stored(weights, pieces))) == pieces
+    assert list(Reader(weights).chunks(stored(weights, pieces))) == pieces
     assert sorted(weights.reads) == [6 << 20, 15 << 20, 15 << 20]
     large = stored(weights, [bytes(READ_BYTES + 1)])
-    assert len(chunk_bytes(weights, large[0])) == READ_BYTES + 1
+    assert len(Reader(weights).chunk(large[0])) == READ_BYTES + 1
 
 
 def test_a_blob_is_read_by_its_address() -> None:
     weights = MemoryWeights()
     ref = stored(weights, PIECES)[1]
     address = Address(ref.pack, ref.offset, ref.length, blake3(b"three").hexdigest())
-    assert read_blob(weights, address) == b"three"
+    assert Reader(weights).blob(address) == b"three"
     with pytest.raises(CorruptData, match="do not match"):
-        read_blob(weights, msgspec.structs.replace(address, offset=ref.offset + 1))
+        Reader(weights).blob(msgspec.structs.replace(address, offset=ref.offset + 1))
 
 
 def test_reads_that_fail_three_times_in_a_row_still_succeed() -> None:
     weights = Watched()
     refs = stored(weights, PIECES)
     weights.failing = {1, 2, 3}
-    assert list(iter_chunks(weights, refs)) == PIECES
+    assert list(Reader(weights).chunks(refs)) == PIECES
     weights.failing = {5, 6, 7, 8}
     with pytest.raises(Unavailable):
-        list(iter_chunks(weights, refs))
+        list(Reader(weights).chunks(refs))
 
 
 def test_a_bad_replica_is_read_past() -> None:
     weights = Watched()
     refs = stored(weights, PIECES)
     weights.lying = {1}
-    assert list(iter_chunks(weights, refs)) == PIECES
+    assert list(Reader(weights).chunks(refs)) == PIECES
     assert weights.reads[1:] == [len(PIECES[0])]
 
 
@@ -134,7 +126,7 @@ def test_what_is_wrong_twice_is_corrupt_and_named() -> None:
     ref = stored(weights, PIECES)[1]
     weights.lying = {1, 2}
     with pytest.raises(CorruptData) as damaged:
-        chunk_bytes(weights, ref)
+        Reader(weights).chunk(ref)
     for part in (ref.pack, str(ref.offset), ref.digest.hex()):
         assert part in damaged.value.message
 
@@ -145,7 +137,7 @@ def test_what_came_before_the_damage_was_handed_on_and_nothing_else() -> None:
     refs[2] = msgspec.structs.replace(refs[2], digest=bytes(32))
     seen: list[Chunk] = []
     with pytest.raises(CorruptData):
-        seen.extend(iter_chunks(weights, refs))
+        seen.extend(Reader(weights).chunks(refs))
     assert seen == PIECES[:2]
 
 
@@ -153,7 +145,7 @@ def test_a_missing_pack_is_an_error_of_its_own() -> None:
     weights = MemoryWeights()
     refs = stored(weights, PIECES, per_pack=2)
     weights.remove(pack_path(refs[2].pack))
-    chunks = iter_chunks(weights, refs)
+    chunks = Reader(weights).chunks(refs)
     assert [next(chunks), next(chunks)] == PIECES[:2]
     with pytest.raises(PackMissing) as missing:
         next(chunks)
@@ -176,13 +168,13 @@ def test_a_hint_that_makes_no_sense_is_corrupt(lie: dict[str, int | str]) -> Non
     weights = MemoryWeights()
     ref = stored(weights, [b"one"])[0]
     with pytest.raises(CorruptData):
-        chunk_bytes(weights, msgspec.structs.replace(ref, **lie))
+        Reader(weights).chunk(msgspec.structs.replace(ref, **lie))
 
 
 def test_a_range_reads_only_the_chunks_that_it_lies_in() -> None:
     weights = Watched()
     manifest, file = listed(stored(weights, PIECES, per_pack=1))
-    assert read_range(weights, manifest, file, 4, 5) == b"hreeo"
+    assert Reader(weights).range(manifest, file, 4, 5) == b"hreeo"
     assert weights.reads == [5, 3]
 
 
@@ -191,7 +183,7 @@ def test_a_negative_range_is_refused(offset: int, length: int) -> None:
     weights = MemoryWeights()
     manifest, file = listed(stored(weights, PIECES))
     with pytest.raises(InvalidInput):
-        read_range(weights, manifest, file, offset, length)
+        Reader(weights).range(manifest, file, offset, length)
 
 
 @given(
@@ -206,12 +198,12 @@ def test_packing_and_reading_gives_the_same_bytes(
     weights = MemoryWeights()
     manifest, file = listed(stored(weights, pieces, per_pack=per_pack))
     whole = b"".join(pieces)
-    assert b"".join(iter_file(weights, manifest, file)) == whole
-    assert read_range(weights, manifest, file, offset, length) == whole[offset : offset + length]
+    assert b"".join(Reader(weights).file(manifest, file)) == whole
+    assert Reader(weights).range(manifest, file, offset, length) == whole[offset : offset + length]
 
 
 def check_all(weights: WeightStore, refs: Sequence[ChunkRef]) -> None:
-    assert list(iter_chunks(weights, refs)) == PIECES
+    assert list(Reader(weights).chunks(refs)) == PIECES
     read_trailer(weights, refs[0].pack)
 
 

@@ -124,9 +124,11 @@ def test_weights_that_cannot_be_read_are_noted_and_the_others_counted(tmp_path: 
     )
 
 
-def test_pickles_are_left_alone(tmp_path: Path) -> None:
+def test_pickles_are_warned_of_and_left_alone(tmp_path: Path) -> None:
     files = {"pytorch_model.bin": b"cos\nsystem\n(S'exit 1'\ntR.", "model.pkl": b"cos\nsystem\n."}
-    assert read(tmp_path, **files) == Metadata()
+    dangerous = "model.pkl: os.system; pytorch_model.bin: os.system"
+    extra = read(tmp_path, **files).extra
+    assert extra == {"pickle.dangerous": dangerous, "pickle.imports": "os.system"}
 
 
 def test_a_file_that_is_gone_is_noted(tmp_path: Path) -> None:

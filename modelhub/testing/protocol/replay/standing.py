@@ -16,7 +16,7 @@ from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import PackWriter
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Stores
-from modelhub.coordinator.storing import chunk_hint
+from modelhub.coordinator.packs import chunk_hint
 from modelhub.hub import Hub
 from modelhub.records import PackRow, encode
 from modelhub.testing.protocol.client import Task

@@ -25,7 +25,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from modelhub.coordinator import log, storing, transaction
+from modelhub.coordinator import log, packs, transaction
 from modelhub.testing.protocol.actors import Actor
 from modelhub.testing.protocol.client import Client, Task
 from modelhub.testing.protocol.explore import Step
@@ -43,8 +43,8 @@ RETRIES = {
     **{action: (action, transaction._PUT_TRIES) for action in _PUTS},
     "put_log": ("read_log", log._RESOLVE_TRIES),
     "put_fence": ("read_log", log._RESOLVE_TRIES),
-    "register_pack": ("resolve_pack", storing._REGISTER_TRIES),
-    "revive_pack": ("read_packs", storing._REGISTER_TRIES),
+    "register_pack": ("resolve_pack", packs.TRIES),
+    "revive_pack": ("read_packs", packs.TRIES),
 }
 """What is tried again: where its actor stands after a try that settled nothing, and the tries."""
 

@@ -1,0 +1,45 @@
+"""What two models have in common when their tensors can be compared piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from modelhub.content.cut import parts
+from modelhub.content.tree import SourceFile, open_unchanged
+
+WORTHWHILE_BYTES = 64 << 20
+"""Below this much of tensors, a difference from another model saves too little to look for one."""
+
+
+def architecture(sources: Sequence[SourceFile]) -> str:
+    """A digest in hex of the names, element types and sizes of all tensors; empty where few.
+
+    Equal for two models however their tensors are divided into files. Headers alone are read.
+
+    Raises:
+        Conflict, Unavailable, Forbidden: a file cannot be read, or changed.
+    """
+    if sum(source.size_bytes for source in sources) < WORTHWHILE_BYTES:
+        return ""
+    found: dict[tuple[str, str], int] = {}
+    locations = {source.path: source.location for source in sources}
+    for source in sources:
+        with ExitStack() as opened, open_unchanged(source) as file:
+
+            def beside(path: str, opened: ExitStack = opened) -> BinaryIO | None:
+                location = locations.get(path)
+                return None if location is None else opened.enter_context(location.open("rb"))
+
+            known = parts(file, source.size_bytes, source.path, beside)
+        for size_bytes, part in known or ():
+            if part is not None:
+                key = (part.tensor, part.dtype)
+                found[key] = found.get(key, 0) + size_bytes
+    if sum(found.values()) < WORTHWHILE_BYTES:
+        return ""
+    listed = "".join(f"{name}\0{dtype}\0{size}\n" for (name, dtype), size in sorted(found.items()))
+    return blake3(listed.encode()).hexdigest()

@@ -1,0 +1,151 @@
+"""The life of packs as pushes and readers see it: registered, relied on, revived, moved."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from modelhub.content.manifest import ChunkRef
+from modelhub.content.pack import PackMissing, TrailerRecord, pack_missing, pack_path, read_trailer
+from modelhub.coordinator import keys
+from modelhub.errors import CorruptData, OutcomeUnknown, Unavailable
+from modelhub.records import BaseHint, ChunkHint, PackRow, decode, encode
+
+if TYPE_CHECKING:
+    from modelhub.coordinator.context import Context, Stores
+
+TRIES = 4
+
+
+def live_packs(ctx: Context, packs: Iterable[str]) -> set[str]:
+    """Those of ``packs``, all pinned before, that may be relied on from now on.
+
+    A condemned pack is taken back to live with a new token, which undoes a collector's decision for
+    good; one that is being deleted, gone or unknown cannot be had, nor one whose file is missing or
+    of another length. A moved one's chunks are stored anew.
+    """
+    wanted = [keys.pack(pack) for pack in sorted(set(packs))]
+    found = ctx.stores.rows.get_many(keys.PACKS, wanted) if wanted else {}
+    return {key.decode() for key, value in found.items() if _is_live(ctx, key, value)}
+
+
+def _is_live(ctx: Context, key: bytes, value: bytes) -> bool:
+    try:
+        row = _revived(ctx, key, value)
+    except CorruptData:
+        return False  # What cannot be read cannot be relied on.
+    if row is None or row.state != "live":
+        return False
+    return ctx.stores.weights.size(pack_path(key.decode())) == row.size_bytes
+
+
+def _revived(ctx: Context, key: bytes, value: bytes | None) -> PackRow | None:
+    """The pack's row, once it is not condemned any more; None where it could not be kept so."""
+    rows = ctx.stores.rows
+    for attempt in range(1, TRIES + 1):
+        if value is None:
+            return None
+        row = decode(value, PackRow, f"the row of pack {key.decode()}")
+        if row.state != "condemned":
+            return row
+        revived = PackRow(state="live", size_bytes=row.size_bytes, token=secrets.token_hex(8))
+        try:
+            if rows.check_and_put(keys.PACKS, key, value, encode(revived)):
+                return revived
+        except (Unavailable, OutcomeUnknown):
+            ctx.back_off(attempt)
+        value = rows.get(keys.PACKS, key)
+    return None
+
+
+def register(ctx: Context, pack: str, size_bytes: int) -> bool:
+    """Put the row of a pack whose file is complete; False where another row is there already.
+
+    Raises:
+        Unavailable: the row does not stay.
+    """
+    row = PackRow(state="live", size_bytes=size_bytes, token=secrets.token_hex(8))
+    rows, key, value = ctx.stores.rows, keys.pack(pack), encode(row)
+    said = "the row does not stay"
+    for attempt in range(1, TRIES + 1):
+        try:
+            if rows.check_and_put(keys.PACKS, key, None, value):
+                return True
+        except (Unavailable, OutcomeUnknown) as exc:
+            said = exc.message
+            ctx.back_off(attempt)
+        found = rows.get(keys.PACKS, key)
+        if found is not None:
+            return found == value
+    raise Unavailable(f"pack {pack} could not be registered: {said}", remedy="Try the push again.")
+
+
+def moved_chunks(stores: Stores, pack: str) -> Mapping[bytes, ChunkRef] | None:
+    """Where the chunks of a pack lie now that a collector rewrote, from its successors' trailers.
+
+    Successors may have been rewritten as well. None where ``pack`` was not rewritten.
+
+    Raises:
+        CorruptData: the row, or a successor, cannot be read.
+    """
+    return _moved(stores, pack, frozenset())
+
+
+def _moved(stores: Stores, pack: str, before: frozenset[str]) -> dict[bytes, ChunkRef] | None:
+    value = stores.rows.get(keys.PACKS, keys.pack(pack))
+    row = None if value is None else decode(value, PackRow, f"the row of pack {pack}")
+    if row is None or row.state != "moved":
+        return None
+    if pack in before:
+        raise pack_missing(pack)  # Rows that lead in a circle lead nowhere.
+    found: dict[bytes, ChunkRef] = {}
+    trailers: list[tuple[str, TrailerRecord]] = []
+    for successor in row.successors:
+        try:
+            trailers += [(successor, record) for record in read_trailer(stores.weights, successor)]
+        except PackMissing:
+            further = _moved(stores, successor, before | {pack})
+            if further is None:
+                raise
+            found.update(further)
+    whole = [place for place in trailers if place[1].base is None]
+    found.update((record.digest, placed(at, record, None)) for at, record in whole)
+    for at, record in trailers:
+        if record.base is not None and record.base in found:
+            found[record.digest] = placed(at, record, found[record.base])
+    return found
+
+
+def placed(pack: str, record: TrailerRecord, base: ChunkRef | None) -> ChunkRef:
+    """The chunk that a pack's trailer describes."""
+    return ChunkRef(
+        record.digest, record.length, pack, record.offset, record.stored, record.encoding, base
+    )
+
+
+def chunk_hint(ref: ChunkRef) -> bytes:
+    """The bytes of the row that says where a chunk lies."""
+    base = None
+    if (of := ref.base) is not None:
+        base = BaseHint(of.digest.hex(), of.pack, of.offset, of.stored, of.encoding)
+    return encode(ChunkHint(ref.pack, ref.offset, ref.stored, ref.length, ref.encoding, base))
+
+
+def hinted_chunk(digest: bytes, value: bytes) -> ChunkRef | None:
+    """Where a hint says that the chunk lies; None where it cannot be read, which is no hint."""
+    try:
+        hint = decode(value, ChunkHint, f"the hint of chunk {digest.hex()}")
+        base = hint.base and ChunkRef(
+            bytes.fromhex(hint.base.digest),
+            hint.length,
+            hint.base.pack,
+            hint.base.offset,
+            hint.base.stored,
+            hint.base.encoding,
+        )
+    except (CorruptData, ValueError):
+        return None
+    return ChunkRef(
+        digest, hint.length, hint.pack, hint.offset, hint.stored, hint.encoding, base or None
+    )
