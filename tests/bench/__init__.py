@@ -1,0 +1,1 @@
+"""Programs that print ratios: modelhub beside its peers, on the same bytes, machine and run."""
