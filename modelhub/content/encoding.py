@@ -5,6 +5,9 @@
     0        raw: the chunk as it is
     1 2 3 4  grouped: in planes (``content.planes``), as elements of 1, 2, 4, 8 bytes
     5 6 7 8  difference: the same of the chunk XOR its base, another chunk of the same length
+
+Before the planes stand the first 8 bytes of the BLAKE3-256 of all that follows: a zstd frame has
+bits that make no difference to what it holds, and what rots is to be found wherever it does.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from blake3 import blake3
 
 from modelhub.content.pack import RAW
 from modelhub.content.planes import HUFFMAN, Array, group, plan, ungroup
@@ -23,6 +27,7 @@ _DIFFERENCE = {5: 1, 6: 2, 7: 4, 8: 8}
 _GROUPED_OF = {width: encoding for encoding, width in _GROUPED.items()}
 _DIFFERENCE_OF = {width: encoding for encoding, width in _DIFFERENCE.items()}
 
+_CHECK_BYTES = 8
 _SAMPLE_BYTES = 64 << 10
 _SAMPLE_RUNS = 16
 _GAIN = 0.97
@@ -104,11 +109,11 @@ def encode(
         difference = plan(sample ^ _sample(other), plain.width, levels)
         limit = _GAIN_BY_BASE * min(plain.share, 1)
         if difference.share <= limit:
-            stored = group(chunk ^ other, difference)
+            stored = sealed(group(chunk ^ other, difference))
             if len(stored) <= limit * len(data):
                 return Encoded(_DIFFERENCE_OF[plain.width], stored)
     if plain.share <= _GAIN:
-        stored = group(chunk, plain)
+        stored = sealed(group(chunk, plain))
         if len(stored) <= _GAIN * len(data):
             return Encoded(_GROUPED_OF[plain.width], stored)
     return Encoded(RAW, data)
@@ -149,10 +154,22 @@ def decode(
         chunk[:] = np.frombuffer(stored, np.uint8)
     else:
         width = (_GROUPED | _DIFFERENCE)[encoding]
-        ungroup(memoryview(stored), width, chunk)
+        ungroup(_unsealed(memoryview(stored)), width, chunk)
     if base is not None:
         chunk ^= np.frombuffer(base, np.uint8)
     return chunk.data
+
+
+def sealed(planes: bytes) -> bytes:
+    """What is stored of a chunk in planes."""
+    return blake3(planes).digest(_CHECK_BYTES) + planes
+
+
+def _unsealed(stored: memoryview) -> memoryview:
+    planes = stored[_CHECK_BYTES:]
+    if stored[:_CHECK_BYTES] != blake3(planes).digest(_CHECK_BYTES):
+        raise ValueError("the planes do not match their check")
+    return planes
 
 
 def _sample(chunk: Array) -> Array:

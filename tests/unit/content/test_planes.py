@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,27 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelhub.content.encoding import decode, encode
+from modelhub.content import encoding as encodings
+from modelhub.content.encoding import Encoded, sealed
 from modelhub.content.pack import RAW
 
 MIB = 1 << 20
 WIDTHS = {1: 1, 2: 2, 3: 4, 4: 8, 5: 1, 6: 2, 7: 4, 8: 8}
 PLANE = struct.Struct("<BI")
+
+CHECK_BYTES = 8
+
+
+def encode(data: bytes, *, width: int, base: bytes | None = None) -> Encoded:
+    """The planes alone, without the check before them."""
+    found = encodings.encode(data, width=width, base=base)
+    return found if found.encoding == RAW else replace(found, stored=found.stored[CHECK_BYTES:])
+
+
+def decode(encoding: int, stored: bytes, length: int, base: bytes | None) -> memoryview:
+    """What these planes hold, under a check that is right."""
+    return encodings.decode(encoding, stored if encoding == RAW else sealed(stored), length, base)
+
 
 Payload = tuple[int, bytes, bytes, bytes | None]
 """Encoding, stored bytes, chunk, base."""
@@ -185,3 +201,16 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         decode(encoding, stored, length, base)
+
+
+@every_encoding
+def test_every_flipped_bit_is_found_whether_or_not_it_would_change_the_chunk(
+    encoding: int, stored: bytes, chunk: bytes, base: bytes | None
+) -> None:
+    whole = sealed(stored)
+    assert encodings.decode(encoding, whole, len(chunk), base) == memoryview(chunk)
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ValueError, match="do not match their check"):
+            encodings.decode(encoding, bytes(damaged), len(chunk), base)
