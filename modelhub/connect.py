@@ -13,15 +13,20 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from modelhub.errors import InvalidInput
 from modelhub.names import shown
-from modelhub.settings import Profile, embedded, read_settings
+from modelhub.settings import Profile, Settings, embedded, read_settings
 
 if TYPE_CHECKING:
-    from modelhub.coordinator.context import Stores
+    from modelhub.coordinator.context import Context, Stores
     from modelhub.hub import Hub
     from modelhub.stores import Folder, RowStore, SearchIndex, WeightStore
 
 
-def connect(url: str | os.PathLike[str] | None = None, *, principal: str | None = None) -> Hub:
+def connect(
+    url: str | os.PathLike[str] | None = None,
+    *,
+    principal: str | None = None,
+    offline: bool | None = None,
+) -> Hub:
     """Open a hub.
 
     Args:
@@ -30,21 +35,42 @@ def connect(url: str | os.PathLike[str] | None = None, *, principal: str | None 
             the first push, or by ``Hub.init``.
         principal: who is recorded as the author of changes; by default ``$MODELHUB_USER``, else the
             login name.
+        offline: take snapshots from the cache, and refuse everything else; by default
+            ``$MODELHUB_OFFLINE``.
 
     Raises:
         InvalidInput: the URL is not one of these, or the profile is not valid. No store is asked
             for anything by this call.
         NotInstalled: the profile's stores need an extra that is missing.
     """
-    settings = read_settings(url, principal=principal)
-    from modelhub.coordinator.context import Context
+    settings = read_settings(url, principal=principal, offline=offline)
+    from modelhub.coordinator.cache import Cache
     from modelhub.hub import Hub
 
     stores = settings.stores
-    ctx = Context(
-        open_stores(stores), settings.principal, folders=lambda url: open_folder(url, stores)
+    cache = Cache(
+        settings.cache,
+        # Two clusters may go by one name, at different times or on different machines.
+        hub=f"{settings.address} {stores.rows} {stores.rows_prefix}",
+        limit_bytes=settings.cache_limit_bytes,
+        offline=settings.offline,
     )
-    return Hub(ctx, address=settings.address, cache=settings.cache)
+    return Hub(_context(settings), address=settings.address, cache=cache)
+
+
+def _context(settings: Settings) -> Context:
+    from modelhub.coordinator.context import Context
+    from modelhub.coordinator.offline import offline_context
+
+    if settings.offline:
+        return offline_context(settings.address, settings.principal)
+    stores = settings.stores
+    return Context(
+        open_stores(stores),
+        settings.principal,
+        folders=lambda url: open_folder(url, stores),
+        storage_policy=stores.storage_policy,
+    )
 
 
 def embedded_stores(home: Path) -> Stores:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from modelhub import names
+from modelhub.content.encoder import StoragePolicy, storage_policy
 from modelhub.content.manifest import Manifest
 from modelhub.content.source import as_path, is_remote, local_path
+from modelhub.content.stored_file import open_stored
 from modelhub.content.tree import survey
 from modelhub.coordinator import (
     bootstrap,
@@ -25,6 +28,7 @@ from modelhub.coordinator import (
     keys,
     log,
     publish,
+    relatives,
     retire,
     status,
     sweep,
@@ -32,6 +36,7 @@ from modelhub.coordinator import (
     versions,
     views,
 )
+from modelhub.coordinator.cache import Cache
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head
 from modelhub.coordinator.state import exists
@@ -48,6 +53,7 @@ from modelhub.results import (
     Health,
     Listing,
     LogEntry,
+    Made,
     ModelSummary,
     SearchHit,
     SearchResult,
@@ -56,6 +62,10 @@ from modelhub.results import (
     Version,
 )
 from modelhub.stores import Query
+
+if TYPE_CHECKING:
+    from modelhub.content.frameworks import Framework
+    from modelhub.coordinator.tensors import Tensors
 
 
 class Hub:
@@ -68,10 +78,10 @@ class Hub:
     ``push``, ``NotFound`` where there is no hub.
     """
 
-    def __init__(self, ctx: Context, *, address: str, cache: Path) -> None:
+    def __init__(self, ctx: Context, *, address: str, cache: Path | Cache) -> None:
         self._ctx = ctx
         self._address = address
-        self._cache = cache
+        self._cache = cache if isinstance(cache, Cache) else Cache(cache, hub=address)
         self._known = False
 
     def __repr__(self) -> str:
@@ -95,14 +105,19 @@ class Hub:
 
     # --- publishing and changing ---------------------------------------------------------------
 
-    def init(self) -> bool:
-        """Make the hub's tables, search index and format record; whether this call did.
+    def init(self) -> Made:
+        """Make what is missing of the hub, and see that its weight store takes and keeps a file.
+
+        That is its tables, search index and format record. What is there stays as it is.
 
         Raises:
-            InvalidInput: a hub of a newer format is there, or the folder cannot hold one.
+            InvalidInput: a hub of a newer format is there, or models without a format record, or
+                the folder cannot hold a hub.
+            Forbidden: a store may not be written.
         """
         made = bootstrap.initialise(self._ctx)
         self._known = True
+        bootstrap.try_weights(self._ctx)
         return made
 
     def push(
@@ -117,6 +132,7 @@ class Hub:
         request_id: str | None = None,
         exclude: Sequence[str] = (),
         follow_symlinks: bool = False,
+        policy: StoragePolicy | None = None,
         progress: Progress = ignore_progress,
         **facts: Unpack[Facts],
     ) -> Version:
@@ -135,6 +151,9 @@ class Hub:
             exclude: patterns of files to leave out, as in ``.gitignore``; ``.modelhubignore`` in
                 the folder is honoured too.
             follow_symlinks: store what links point to; without it a link is refused.
+            policy: how much work is spent on storing fewer bytes: ``"fast"`` none, ``"auto"`` what
+                two cores do at about the speed of a disk, ``"small"`` several times that. By
+                default the hub's own, which is ``"auto"`` where nothing else was set.
             progress: called with ``"push"``, bytes done and bytes in all.
             facts: descriptive metadata; overrides what the model's own files say.
 
@@ -156,6 +175,7 @@ class Hub:
             branch=names.ref_name(branch),
             expect=None if expect is None else _relative(plain, expect),
             request="" if request_id is None else names.request_id(request_id),
+            policy=None if policy is None else storage_policy(policy),
             progress=progress,
         )
         parsed = [names.revision(base) for base in names.texts(bases, "bases")]
@@ -458,16 +478,74 @@ class Hub:
     ) -> Path:
         """A read-only folder with a version's verified files, fetched once into the local cache.
 
-        The same content has the same folder, whatever its name; the cache may be deleted at any
-        time. ``AutoModel.from_pretrained(hub.snapshot("nlp.x"))`` works.
+        The same content has the same folder, whatever its name, and a file that several snapshots
+        have is stored once; files may be mapped into memory. Where the cache has a limit, the
+        folder stays for an hour at least after this call. The cache may be deleted at any time.
+        ``AutoModel.from_pretrained(hub.snapshot("nlp.x"))`` works.
+
+        Offline, this is the folder that the same revision and ``include``, or the version's number,
+        gave last time, and no store is asked.
 
         Raises:
-            NotFound: the version is not there or deleted, or no file matches.
+            NotFound: the version is not there or deleted, or no file matches; offline, it is not in
+                the cache.
+            Forbidden: the cache may not be written.
         """
+        wanted = names.texts(include, "include")
+        if self._cache.offline:
+            return self._cache.recall(names.revision(revision).text, wanted)
+        head, number = self._resolve(revision, live=True)
+        manifest = self._manifest(head, number)
+        files = fetch.select(manifest, wanted)
+        folder = self._cache.snapshot(self._ctx, manifest, files, progress)
+        for name in (revision, f"{head.name}@{number}"):
+            self._cache.remember(name, wanted, folder)
+        return folder
+
+    def open(self, revision: str, path: str) -> io.BufferedReader:
+        """One file of a version, seekable, read from the store as far as it is needed.
+
+        It is a Python file like any other: ``numpy.load``, ``zipfile`` and ``json.load`` take it.
+        Every byte is verified before it is handed on.
+
+        Raises:
+            NotFound: the version is not there or deleted, or has no such file.
+        """
+        (wanted,) = names.texts([path], "path")
+        manifest = self._manifest(*self._resolve(revision, live=True))
+        for file in manifest.files:
+            if file.path == wanted:
+                return open_stored(self._ctx.reader, manifest, file)
+        raise NotFound(
+            f"{revision} has no file {names.shown(wanted)}",
+            remedy="`modelhub show --files` lists them.",
+        )
+
+    def tensors(
+        self, revision: str, *, include: Sequence[str] = (), framework: Framework = "numpy"
+    ) -> Tensors:
+        """The tensors of a version's safetensors and GGUF files, in the shape of ``safe_open``.
+
+        Only headers are read now. ``get_tensor(name)`` reads the chunks of one tensor, and
+        ``get_slice(name)[3:5]`` those of a part of it.
+
+        Args:
+            revision: which version.
+            include: globs (gitignore syntax) of the files to look into; all without one.
+            framework: what arrays are made for: ``"numpy"`` or ``"torch"``.
+
+        Raises:
+            NotFound: the version is not there or deleted, or has no such file.
+            InvalidInput: a tensor's name is in two of the files, or a file is not of the format
+                that its name says.
+            NotInstalled: the framework is missing.
+        """
+        from modelhub.coordinator.tensors import Tensors
+
         wanted = names.texts(include, "include")
         manifest = self._manifest(*self._resolve(revision, live=True))
         files = fetch.select(manifest, wanted)
-        return fetch.snapshot(self._ctx, manifest, files, self._cache, progress)
+        return Tensors(self._ctx.reader, manifest, files, framework)
 
     # --- looking after -------------------------------------------------------------------------
 
@@ -527,7 +605,7 @@ class Hub:
 
     def _manifest(self, head: Head, number: int) -> Manifest:
         published = versions.publication(self._ctx.stores.rows, head, number)
-        return publish.read_manifest(self._ctx, published)
+        return relatives.read_manifest(self._ctx, published)
 
     def _version(self, head: Head, number: int) -> Version:
         rows = self._ctx.stores.rows

@@ -157,6 +157,19 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class TensorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of a version and the file that it is in; the outermost dimension comes first.
+
+    ``dtype`` is as safetensors spells it, or the format's own name for what safetensors has not.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+    file: str
+
+
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     """An answer to a search. Only the order of scores means something."""
 
@@ -231,6 +244,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     checked: dict[str, int]
 
 
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a call made the hub, which is what its truth says too, and which tables it made."""
+
+    hub: bool
+    tables: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.hub
+
+
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     """What a sweep did: intents looked at, attempts fenced off, documents written, rows removed."""
 
@@ -254,8 +277,8 @@ class SearchLag(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The hub and its stores.
 
-    ``models`` (those whose first push failed included), ``intents`` and ``search_lag`` are None
-    where they cannot be told; ``problem`` says why, or what is damaged.
+    ``models``, ``intents`` and ``search_lag`` are None where they cannot be told; ``problem`` says
+    why, or what is damaged.
 
     Each store says whether it is ``reachable``, with ``latency_ms``, ``kind``, ``address`` and what
     else it tells of itself, or with ``error`` and ``remedy``.

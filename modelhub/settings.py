@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,10 @@ ENVIRONMENT = "environment"
 """The name of the profile that ``MODELHUB_WEIGHTS``, ``_ROWS`` and ``_SEARCH`` make."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(?:([kmgt])(i)?)?b?", re.ASCII | re.IGNORECASE)
+_YES_OR_NO = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
+    ("", "0", "false", "no", "off"), False
+)
 _URLS = ("weights", "rows", "search")
 _SYSTEM_WIDE = Path("/etc/modelhub/modelhub.toml")
 
@@ -42,6 +47,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     weights: str
     rows: str
     search: str
+    storage_policy: Literal["auto", "fast", "small"] = "auto"
+    cache_limit: str | int | None = None
     weights_user: str | None = None
     weights_replication: Annotated[int, msgspec.Meta(ge=1, le=512)] | None = None
     weights_permission: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] | None = None
@@ -58,24 +65,31 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a hub is opened with. ``address`` is what people know it by."""
+    """What a hub is opened with. ``address`` is what people know it by.
+
+    ``cache_limit_bytes`` is None where the cache may become as large as it likes.
+    """
 
     address: str
     stores: Profile
     cache: Path
     principal: str
+    cache_limit_bytes: int | None = None
+    offline: bool = False
 
 
 def read_settings(
     url: str | os.PathLike[str] | None = None,
     *,
     principal: str | None = None,
+    offline: bool | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Settings from arguments, then the environment, then ``modelhub.toml``, then defaults.
 
-    ``MODELHUB_HOME`` names the hub, ``MODELHUB_CACHE`` the folder for snapshots, ``MODELHUB_USER``
-    the principal.
+    ``MODELHUB_HOME`` names the hub, ``MODELHUB_CACHE`` the folder for snapshots,
+    ``MODELHUB_CACHE_LIMIT`` how large that may become, ``MODELHUB_OFFLINE`` whether it is all that
+    is used, ``MODELHUB_USER`` the principal.
 
     Raises:
         InvalidInput: the URL is of a kind that this release does not open, or a setting is not
@@ -86,7 +100,42 @@ def read_settings(
         principal = environ.get("MODELHUB_USER") or _login()
     cache = environ.get("MODELHUB_CACHE") or platformdirs.user_cache_dir("modelhub")
     address, stores = _hub(url, environ)
-    return Settings(address, stores, Path(cache).expanduser(), _checked(principal))
+    limit = environ.get("MODELHUB_CACHE_LIMIT") or stores.cache_limit
+    return Settings(
+        address,
+        stores,
+        Path(cache).expanduser(),
+        _checked(principal),
+        cache_limit_bytes=None if limit is None else size_bytes(str(limit)),
+        offline=_yes(environ.get("MODELHUB_OFFLINE", "")) if offline is None else offline,
+    )
+
+
+def size_bytes(text: str) -> int:
+    """A size as people write it: ``50GB``, ``1.5 TiB``, ``1000000``.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidInput(
+            f"{shown(text)} is no size for the cache",
+            remedy="Write MODELHUB_CACHE_LIMIT, or cache_limit in modelhub.toml, as in 50GB, "
+            "1.5TiB or a number of bytes.",
+        )
+    number, unit, binary = found.groups()
+    power = " kmgt".index(unit.lower()) if unit else 0
+    return int(Decimal(number) * (1024 if binary else 1000) ** power)
+
+
+def _yes(text: str) -> bool:
+    try:
+        return _YES_OR_NO[text.lower()]
+    except KeyError:
+        raise InvalidInput(
+            f"MODELHUB_OFFLINE is {shown(text)}", remedy="Set it to 1 or 0, or unset it."
+        ) from None
 
 
 def embedded(home: Path) -> Profile:

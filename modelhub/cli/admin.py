@@ -12,10 +12,11 @@ from modelhub.cli.progress import progress
 @verb("--hub prod admin init")
 @click.option("--hbase-script", is_flag=True, help="Only print what makes its tables in HBase.")
 def init(door: Door, hbase_script: bool) -> None:
-    """Make the hub; one that is there stays as it is.
+    """Make the hub, and try its weight store with a small file.
 
-    Tables in HBase are made unsplit and uncompressed. `--hbase-script` prints what a DBA may run in
-    `hbase shell -n` before, with a namespace, split points and compression.
+    One that is there stays as it is, but for tables that are missing. Tables in HBase are made
+    unsplit and uncompressed. `--hbase-script` prints what a DBA may run in `hbase shell -n` before,
+    with a namespace, split points and compression.
     """
     if hbase_script:
         script = door.hbase_script()
@@ -23,7 +24,7 @@ def init(door: Door, hbase_script: bool) -> None:
         return
     with door.hub() as hub:
         made = hub.init()
-    door.answer({"made": made}, lambda _: "made" if made else "was there already")
+    door.answer({"made": made.hub, "tables": made.tables}, lambda _: text.made(made))
 
 
 @verb("admin status", "admin status --format json")

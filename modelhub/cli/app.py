@@ -15,7 +15,18 @@ from modelhub.cli.admin import admin
 from modelhub.cli.door import example_text, settings
 from modelhub.cli.exits import EXIT_CODES, INTERRUPTED, Bug, exit_code
 from modelhub.cli.output import complain, note
-from modelhub.cli.reading import diff, export, log, ls, pull, search, show, verify
+from modelhub.cli.reading import (
+    cat,
+    diff,
+    export,
+    log,
+    ls,
+    pull,
+    search,
+    show,
+    tensors,
+    verify,
+)
 from modelhub.cli.writing import delete, edit, push, undelete
 from modelhub.errors import InvalidInput, ModelhubError
 
@@ -79,6 +90,8 @@ app = App(
             export,
             ls,
             show,
+            cat,
+            tensors,
             log,
             search,
             diff,

@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from modelhub.cli.exits import PIPE_CLOSED
 from modelhub.errors import ModelhubError, OutcomeUnknown
 
+_BLOCK_BYTES = 1 << 20
 _MESSAGE_LIMIT = 1000
 _FOLDED_CHARS = 10
 """A column of words is folded no further than to this."""
@@ -121,9 +122,15 @@ def emit_json(result: Any) -> None:
     _write(msgspec.json.encode(result, enc_hook=list))
 
 
-def _write(line: bytes) -> None:
+def emit_bytes(file: BinaryIO) -> None:
+    """Write what ``file`` holds to stdout, as it is; else as ``emit``."""
+    while block := file.read(_BLOCK_BYTES):
+        _write(block, end=b"")
+
+
+def _write(line: bytes, *, end: bytes = b"\n") -> None:
     try:
-        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.write(line + end)
         sys.stdout.buffer.flush()
     except OSError as exc:
         # What is still buffered would fail a second time when the interpreter ends.

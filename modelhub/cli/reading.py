@@ -8,7 +8,7 @@ import click
 
 from modelhub.cli import text
 from modelhub.cli.door import Door, verb
-from modelhub.cli.output import note
+from modelhub.cli.output import emit_bytes, note
 from modelhub.cli.progress import progress
 from modelhub.errors import InvalidInput
 
@@ -68,6 +68,27 @@ def show(door: Door, revision: str, files: bool) -> None:
             door.answer(hub.files(revision), text.files)
         else:
             door.answer(hub.show(revision), text.version)
+
+
+@verb("cat nlp.sentiment config.json", "cat nlp.sentiment@3 vocab.txt")
+@click.argument("revision")
+@click.argument("file")
+def cat(door: Door, revision: str, file: str) -> None:
+    """Write one file of a version to standard output, as it is."""
+    with door.hub() as hub, hub.open(revision, file) as stored:
+        emit_bytes(stored)
+
+
+@verb("tensors nlp.sentiment", "tensors nlp.sentiment@3 --include 'encoder/*'")
+@click.argument("revision")
+@click.option("--include", metavar="GLOB", multiple=True, help="Only files that match; repeatable.")
+def tensors(door: Door, revision: str, include: tuple[str, ...]) -> None:
+    """List the tensors of a version: dtypes, shapes, sizes, files.
+
+    Looked into are safetensors and GGUF files; only their headers are read.
+    """
+    with door.hub() as hub:
+        door.answer(hub.tensors(revision, include=include).listing(), text.tensors)
 
 
 @verb("log nlp.sentiment --limit 10")

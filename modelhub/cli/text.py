@@ -13,11 +13,13 @@ from modelhub.results import (
     Health,
     Listing,
     LogEntry,
+    Made,
     ModelSummary,
     SearchLag,
     SearchResult,
     Status,
     Sweep,
+    TensorInfo,
     Version,
 )
 
@@ -71,6 +73,22 @@ def files(listing: Listing[FileInfo]) -> str:
             for file in listing
         ),
     )
+
+
+def tensors(listing: Listing[TensorInfo]) -> str:
+    """A version's tensors, with shapes as numpy writes them, but without spaces."""
+    heads = ("DTYPE", "SHAPE", "SIZE", "FILE", "NAME")
+    return table(
+        heads,
+        (
+            (found.dtype, _shape(found.shape), size(found.size_bytes), found.file, found.name)
+            for found in listing
+        ),
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
 
 
 def models(listing: Listing[ModelSummary]) -> str:
@@ -149,6 +167,14 @@ def health(result: Health) -> str:
     return f"{found}findings: {len(result.findings)}; checked: {looked}"
 
 
+def made(result: Made) -> str:
+    """Whether the hub is new, else what of it was."""
+    if result.hub:
+        return "made"
+    tables = f"; made its missing tables {', '.join(result.tables)}" if result.tables else ""
+    return f"was there already{tables}"
+
+
 def sweep(result: Sweep) -> str:
     """What a sweep did."""
     return _facts((name, f"{getattr(result, name):,}") for name in result.__struct_fields__)
@@ -178,7 +204,7 @@ def _words(name: str, value: object) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _words(f"{name}.{key}" if name else key, inner)
-    elif isinstance(value, int) and name.endswith("bytes"):
+    elif isinstance(value, int) and any(part.endswith("bytes") for part in name.split(".")):
         yield name, size(value)
     else:
         yield name, _value(value)

@@ -38,6 +38,11 @@ message = click.option("-m", "--message", metavar="TEXT", default="", help="Why,
 @click.option(
     "--exclude", metavar="PATTERN", multiple=True, help="As in .modelhubignore; repeatable."
 )
+@click.option(
+    "--policy",
+    type=click.Choice(["auto", "fast", "small"]),
+    help="Work spent on storing fewer bytes  [default: the hub's, auto]",
+)
 @click.option("--follow-symlinks", is_flag=True, help="Store what links point to.")
 def push(door: Door, name: str, path: str, **options: Any) -> None:
     """Publish the file or folder PATH as the next version of NAME.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,8 +15,8 @@ from blake3 import blake3
 
 from modelhub.content.ignore import IgnoreRules
 from modelhub.content.manifest import Manifest, ManifestFile
-from modelhub.content.read import iter_file
 from modelhub.coordinator.context import Context, Progress
+from modelhub.coordinator.locks import locked
 from modelhub.errors import (
     AlreadyExists,
     Forbidden,
@@ -80,7 +78,7 @@ def fetch(
         Unavailable: a store is away, or the disk is full.
     """
     total = sum(file.size_bytes for file in files)
-    with _translated(folder):
+    with translated(folder):
         if folder.exists() and not folder.is_dir():
             raise AlreadyExists(
                 f"{shown(str(folder))} is a file", remedy="Pull into a folder, or a new name."
@@ -89,8 +87,9 @@ def fetch(
         _refuse_taken(folder, missing, overwrite=overwrite)
         if missing:
             with _partial(folder) as partial:
-                # Whoever held the lock before may have brought some of them.
+                # Whoever held the lock before may have brought some of them, or other files.
                 missing = _missing(folder, manifest, missing)
+                _refuse_taken(folder, missing, overwrite=overwrite)
                 done = total - sum(file.size_bytes for file in missing)
                 progress("pull", done, total)
                 writer = _FileWriter(ctx, manifest, folder, partial, progress, done, total)
@@ -143,36 +142,9 @@ def _good_chunks(path: Path, manifest: Manifest, file: ManifestFile) -> tuple[in
 def _partial(folder: Path) -> Iterator[Path]:
     """The folder for files that are not whole yet, locked against another call; gone at the end."""
     partial = folder / PARTIAL
-    with _locked(partial / "lock"):
+    with locked(partial / "lock"):
         yield partial
         shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file that its last holder, or anybody, may delete."""
-    lock = _lock(path)
-    while lock is None:
-        lock = _lock(path)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock(path: Path) -> int | None:
-    """Wait for the lock; None where the file is not the one at ``path`` any more by then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except FileNotFoundError:
-        return None
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(lock), path.stat()):
-            return lock
-    os.close(lock)
-    return None
 
 
 @dataclass
@@ -194,8 +166,7 @@ class _FileWriter:
         with part.open("r+b" if part.exists() else "xb") as handle:
             handle.truncate(kept)
             handle.seek(kept)
-            weights = self.ctx.stores.weights
-            for data in iter_file(weights, self.manifest, file, start_chunk=start):
+            for data in self.ctx.reader.file(self.manifest, file, start_chunk=start):
                 handle.write(data)
                 self.done += len(data)
                 self.progress("pull", self.done, self.total)
@@ -208,7 +179,8 @@ class _FileWriter:
 
 
 @contextmanager
-def _translated(folder: Path) -> Iterator[None]:
+def translated(folder: Path) -> Iterator[None]:
+    """Turn what the file system says about ``folder`` into errors with a remedy."""
     try:
         yield
     except OSError as exc:
@@ -229,32 +201,3 @@ def _translation(exc: OSError, folder: Path) -> ModelhubError:
     if exc.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         return AlreadyExists(f"{where} is in the way", remedy="Pull into another folder.")
     return Unavailable(f"{where}: {exc.strerror}", remedy="Look at the disk, then pull again.")
-
-
-def snapshot(
-    ctx: Context,
-    manifest: Manifest,
-    files: Sequence[ManifestFile],
-    cache: Path,
-    progress: Progress,
-) -> Path:
-    """A read-only folder in ``cache`` with exactly ``files``, made once for each content.
-
-    It is put together beside its place and renamed into it, so a folder under its final name is
-    whole; several processes may ask at once.
-    """
-    name = manifest.content_digest()
-    if len(files) < len(manifest.files):
-        chosen = blake3("\0".join(file.path for file in files).encode()).hexdigest()
-        name = f"{name}-{chosen[:16]}"
-    final = cache / "snapshots" / name
-    building = cache / "building" / name
-    with _translated(cache), _locked(cache / "building" / f"{name}.lock"):
-        if not final.is_dir():
-            building.mkdir(exist_ok=True)
-            fetch(ctx, manifest, files, building, overwrite=True, progress=progress)
-            for file in files:
-                (building / file.path).chmod(file.mode & ~0o222)
-            final.parent.mkdir(exist_ok=True)
-            building.rename(final)
-    return final

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -360,10 +362,10 @@ def test_verify_and_fsck_of_a_damaged_hub_say_what_and_end_with_one(
 ) -> None:
     pack = max(home.rglob("packs/*/*/*"), key=lambda path: path.stat().st_size)
     damaged = bytearray(pack.read_bytes())
-    damaged[1000] ^= 1
+    damaged[20] ^= 1  # in the first version's first chunk
     pack.chmod(0o644)
     pack.write_bytes(damaged)
-    for args in (["verify", "nlp.x"], ["admin", "fsck"]):
+    for args in (["verify", "nlp.x@1"], ["admin", "fsck"]):
         result = run(*args, "--format", "json")
         assert result.exit_code == 1
         findings = json.loads(result.stdout)["findings"]
@@ -378,10 +380,23 @@ def test_verify_and_fsck_of_a_damaged_hub_say_what_and_end_with_one(
     assert run("admin", "fsck", "--no-data").exit_code == 0
 
 
-def test_admin_init_makes_a_hub_once(run: Run, home: Path) -> None:
-    assert as_json(run("admin", "init", "--format", "json")) == {"made": True}
-    assert home.is_dir()
+def test_admin_init_makes_a_hub_once_and_says_which_tables_it_made(run: Run, home: Path) -> None:
+    made = as_json(run("admin", "init", "--format", "json"))
+    assert made["made"] is True
+    assert sorted(made["tables"]) == sorted(tables(home))
     assert as_text(run("admin", "init")) == "was there already\n"
+    assert as_json(run("admin", "init", "--format", "json")) == {"made": False, "tables": []}
+    with closing(sqlite3.connect(home / "rows.sqlite")) as connection, connection:
+        connection.execute("DROP TABLE chunks")
+    assert as_text(run("admin", "init")) == "was there already; made its missing tables chunks\n"
+    assert "chunks" in tables(home)
+
+
+def tables(home: Path) -> set[str]:
+    """The tables of rows, past the store."""
+    with closing(sqlite3.connect(home / "rows.sqlite")) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name for (name,) in found}
 
 
 def test_admin_status_and_sweep_tell_what_hub_tells(run: Run, two: Path, hub: modelhub.Hub) -> None:

@@ -17,7 +17,7 @@ import modelhub
 from modelhub.cli.app import app
 from modelhub.errors import Conflict
 
-LONG = {"": 36, "push": 36, "edit": 26}
+LONG = {"": 38, "push": 36, "edit": 26}
 """Pages that cannot do with the 24 lines of the smallest terminal, and what they may take."""
 
 
@@ -32,7 +32,7 @@ PAGES = list(commands(app))
 
 
 def test_the_verbs_are_those_that_scripts_rely_on() -> None:
-    verbs = "push pull export ls show log search diff edit delete undelete verify admin"
+    verbs = "push pull export ls show cat tensors log search diff edit delete undelete verify admin"
     admin = {("admin", name) for name in ("init", "status", "sweep", "fsck")}
     assert set(PAGES) == {(), *((verb,) for verb in verbs.split()), *admin}
 

@@ -137,6 +137,58 @@ def test_a_config_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0", 0),
+        ("1000000", 1_000_000),
+        ("17B", 17),
+        ("50GB", 50_000_000_000),
+        ("50 gb", 50_000_000_000),
+        ("64K", 64_000),
+        ("1.5TiB", 1_649_267_441_664),
+        ("0.1MiB", 104_857),
+    ],
+)
+def test_the_limit_of_the_cache_is_a_size_as_people_write_it(
+    config: Config, text: str, size_bytes: int
+) -> None:
+    by_environment = read_settings(environ={"MODELHUB_CACHE_LIMIT": text})
+    assert by_environment.cache_limit_bytes == size_bytes
+    environ = config(f'[profile.p]\n{CLUSTER}cache_limit = "{text}"')
+    assert read_settings("p", environ=environ).cache_limit_bytes == size_bytes
+    assert (
+        read_settings("p", environ=environ | {"MODELHUB_CACHE_LIMIT": "1"}).cache_limit_bytes == 1
+    )
+
+
+def test_the_cache_has_no_limit_unless_one_is_set(config: Config) -> None:
+    assert read_settings(environ={"MODELHUB_CACHE_LIMIT": ""}).cache_limit_bytes is None
+    environ = config(f"[profile.p]\n{CLUSTER}")
+    assert read_settings("p", environ=environ).cache_limit_bytes is None
+    environ = config(f"[profile.p]\n{CLUSTER}cache_limit = 0")
+    assert read_settings("p", environ=environ).cache_limit_bytes == 0
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "1e9", "5XB", "5 G B", "GB", "1.GB", "１GB", "5iB"])
+def test_a_limit_that_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_settings(environ={"MODELHUB_CACHE_LIMIT": text})
+    assert ascii(text) in refused.value.message
+    assert "50GB" in refused.value.remedy
+
+
+def test_offline_is_asked_for_by_the_environment_and_overridden_by_an_argument() -> None:
+    for text, offline in {"1": True, "true": True, "ON": True, "0": False, "no": False}.items():
+        environ = {"MODELHUB_OFFLINE": text}
+        assert read_settings(environ=environ).offline is offline
+        assert read_settings(environ=environ, offline=not offline).offline is not offline
+    assert not read_settings(environ={}).offline
+    with pytest.raises(InvalidInput, match="perhaps") as refused:
+        read_settings(environ={"MODELHUB_OFFLINE": "perhaps"})
+    assert "1 or 0" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
     ("store", "url"),
     [
         ("weights", "ftp://host/x"),
