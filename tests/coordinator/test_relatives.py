@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from modelhub import connect
@@ -15,44 +12,7 @@ from modelhub.content import architecture
 from modelhub.coordinator import keys, relatives
 from modelhub.errors import InvalidInput
 from modelhub.hub import Hub
-
-ROWS, COLUMNS = 512, 1024
-Tensors = dict[str, "np.ndarray[tuple[int, int], np.dtype[np.float16]]"]
-
-
-def drawn(seed: int, count: int = 8) -> Tensors:
-    random = np.random.default_rng(seed)
-    return {
-        f"layer.{number}": random.standard_normal((ROWS, COLUMNS)).astype(np.float16)
-        for number in range(count)
-    }
-
-
-def tuned(tensors: Tensors, seed: int, scale: float = 0.01) -> Tensors:
-    random = np.random.default_rng(seed)
-    return {
-        name: (tensor + random.standard_normal(tensor.shape) * scale).astype(np.float16)
-        for name, tensor in tensors.items()
-    }
-
-
-def safetensors(tensors: Tensors) -> bytes:
-    header, end = {}, 0
-    for name, tensor in tensors.items():
-        offsets = [end, end + tensor.nbytes]
-        header[name] = {"dtype": "F16", "shape": list(tensor.shape), "data_offsets": offsets}
-        end += tensor.nbytes
-    raw = json.dumps(header).encode()
-    return struct.pack("<Q", len(raw)) + raw + b"".join(t.tobytes() for t in tensors.values())
-
-
-def write(folder: Path, files: Mapping[str, bytes]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return folder
+from tests.coordinator.tensor_files import drawn, safetensors, tuned, write
 
 
 @pytest.fixture
