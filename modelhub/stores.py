@@ -192,14 +192,29 @@ class Folder(Protocol):
     def renames_folders(self) -> bool:
         """Whether ``rename`` takes a folder in one step, which nobody sees half done."""
 
-    def put(self, path: str) -> Writer:
-        """Begin a file that appears under its name, in place of one there, only by ``commit``."""
+    def put(self, path: str, *, overwrite: bool) -> Writer:
+        """Begin a file that appears under its name only by ``commit``.
+
+        That takes the place of a file there with ``overwrite``; without it, it raises
+        ``AlreadyExists`` where something has the name by then. An object store cannot ask both in
+        one step: there, of two that take one name in the same moment, the later one stays.
+        """
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """A range of a file, as ``WeightStore.read``."""
 
     def stat(self, path: str) -> Stat | None:
         """What is there, or None."""
+
+    def list(self, folder: str) -> Iterator[FileInfo]:
+        """Every file below ``folder`` (``""`` for all); none where there is no such folder."""
+
+    def folders(self, folder: str) -> Mapping[str, datetime]:
+        """The names of the folders right in ``folder``, none where there is no such folder.
+
+        With each, by the file system's own clock, when something was last put right into it or
+        taken out.
+        """
 
     def rename(self, source: str, target: str) -> None:
         """Rename a file or a folder, never over or into another; the target's folders are made.

@@ -266,7 +266,10 @@ class ElasticIndex:
         return hits
 
     def describe(self) -> dict[str, Any]:
-        """Kind, address, version, health, bytes on disk, documents held in each target."""
+        """Kind, address, version, health; bytes on disk and documents held in each target.
+
+        Those of other hubs with the same prefix are among them.
+        """
         client, ours = self._server.client(), f"{self._prefix}*{INDEX}"
         with reading(self._server):
             version = client.info()["version"]["number"]
@@ -280,7 +283,7 @@ class ElasticIndex:
             "address": self._server.address,
             "version": version,
             "health": health,
-            "bytes": sum(of["store"]["size_in_bytes"] for of in primaries.values()),
+            "bytes": {target: of["store"]["size_in_bytes"] for target, of in primaries.items()},
             "documents": {target: of["docs"]["count"] for target, of in primaries.items()},
         }
 

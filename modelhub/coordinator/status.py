@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,17 +12,24 @@ from msgspec.structs import replace
 from modelhub.coordinator import bootstrap, keys, sweep
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import read_head, since_entry
+from modelhub.coordinator.state import exists
 from modelhub.errors import CorruptData, ModelhubError
+from modelhub.records import ModelHint, decode
 from modelhub.results import SearchLag, Status
 
 
 def status(ctx: Context, address: str) -> Status:
-    """How each store is; one that is away is a result, not an error."""
-    stores = {
-        "rows": _probe(ctx.stores.rows.describe),
-        "weights": _probe(ctx.stores.weights.describe),
-        "search": _probe(ctx.stores.search.describe),
+    """How each store is; one that is away is a result, not an error.
+
+    The stores are asked at the same time, so that those that keep silent do not add up.
+    """
+    asked = {
+        "rows": ctx.stores.rows.describe,
+        "weights": ctx.stores.weights.describe,
+        "search": ctx.stores.search.describe,
     }
+    with ThreadPoolExecutor(len(asked), thread_name_prefix="modelhub-status") as pool:
+        stores = dict(zip(asked, pool.map(_probe, asked.values()), strict=True))
     told = Status(
         hub=address,
         format=None,
@@ -33,10 +41,15 @@ def status(ctx: Context, address: str) -> Status:
     )
     try:
         told = replace(told, format=bootstrap.recognise(ctx).format)
-        models = sum(1 for _ in ctx.stores.rows.scan(keys.MODELS, b"\0", b"\xff"))
-        return replace(told, models=models, **_under_way(ctx))
+        damaged: list[CorruptData] = []
+        models = _count_models(ctx, damaged)
+        under_way = _under_way(ctx, damaged)
+        problem = damaged[0].message if damaged else ""
+        told = replace(told, models=models, problem=problem, **under_way)
     except ModelhubError as exc:
-        return replace(told, problem=exc.message)
+        told = replace(told, problem=exc.message)
+    stores["search"] = _of_this_hub(ctx, stores["search"])
+    return told
 
 
 def _probe(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -49,15 +62,45 @@ def _probe(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {"reachable": True, "latency_ms": latency_ms, **described}
 
 
-def _under_way(ctx: Context) -> dict[str, Any]:
-    """The number of intents, the changes that search may not have, and what cannot be read.
+def _of_this_hub(ctx: Context, described: dict[str, Any]) -> dict[str, Any]:
+    """What search says, where it says something of each target of this hub's targets alone."""
+    ours = () if ctx.targets is None else ctx.targets.targets
+    return {
+        fact: {target: value[target] for target in ours if target in value}
+        if isinstance(value, dict)
+        else value
+        for fact, value in described.items()
+    }
+
+
+def _count_models(ctx: Context, damaged: list[CorruptData]) -> int:
+    """The models that there are for users: one whose log cannot be read is one."""
+    count = 0
+    for key, value in ctx.stores.rows.scan(keys.MODELS, b"\0", b"\xff"):
+        name = key.decode(errors="replace")
+        try:
+            if decode(value, ModelHint, f"the summary of {name}").updated is not None:
+                count += 1
+                continue
+        except CorruptData:
+            pass  # A hint that cannot be read is no hint.
+        try:
+            # Put before the model's first entry, and not refreshed since: only the log knows.
+            count += exists(read_head(ctx.stores.rows, name).state)
+        except CorruptData as exc:
+            damaged.append(exc)
+            count += 1
+    return count
+
+
+def _under_way(ctx: Context, damaged: list[CorruptData]) -> dict[str, Any]:
+    """The number of intents, and the changes that search may not have.
 
     An intent is kept until search has its change, so what is behind is read from the intents alone;
     one whose lease is not over counts though a sweep has done its part.
     """
     intents = models = changes = 0
     oldest = None
-    damaged: list[CorruptData] = []
     for name, attempts in sweep.remains(ctx, unreadable=damaged.append):
         intents += len(attempts)
         owing = [attempt.base for attempt in attempts if attempt.intent is not None]
@@ -76,5 +119,4 @@ def _under_way(ctx: Context) -> dict[str, Any]:
     return {
         "intents": intents,
         "search_lag": SearchLag(models=models, changes=changes, seconds=round(seconds, 1)),
-        "problem": damaged[0].message if damaged else "",
     }

@@ -6,14 +6,17 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from hdfs_native import Client, WriteOptions
 
 from modelhub.backends.remote import remote_files, remote_weights
+from modelhub.backends.remote.silence import Silence
 from modelhub.backends.remote.weights import RemoteWeights
+from modelhub.content.pack import read_pack
 from modelhub.errors import (
     AlreadyExists,
     Forbidden,
@@ -25,6 +28,7 @@ from modelhub.errors import (
 )
 from modelhub.stores import NoSpace
 from tests.live.stack import LiveStack
+from tests.live.stand_in import Answer, StandIn, serving
 from tests.live.weights import (
     hdfs_weights,
     new_folder,
@@ -89,7 +93,9 @@ def test_a_server_that_is_not_there_is_named(scheme: str, host: str) -> None:
 def test_an_object_store_that_is_not_there_is_named() -> None:
     url = s3_url("models/folder", host="127.0.0.1:1")
     with closing(remote_weights(url, timeout_s=TIMEOUT_S)) as store:
-        refused(Unavailable, lambda: store.size("file"), "s3://models/folder/file")
+        error = refused(Unavailable, lambda: store.size("file"), "s3://models/folder/file")
+    assert "endpoint" in error.remedy
+    assert "HDFS" not in error.message + error.remedy
 
 
 def test_a_bucket_that_is_not_there_is_named() -> None:
@@ -108,12 +114,74 @@ def test_a_server_that_keeps_silent_is_given_up_in_time(scheme: str) -> None:
                 refused(OutcomeUnknown, lambda: store.create("file"), "was lost", "file")
 
 
+PACK = "0" * 32
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, "s3"])
+def test_several_tries_of_a_server_that_keeps_silent_do_not_add_up(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        url = s3_url("models/x", host=host) if scheme == "s3" else f"{scheme}://{host}/x"
+        with closing(remote_weights(url, timeout_s=TIMEOUT_S)) as store:
+            begun = time.monotonic()
+            with pytest.raises(Unavailable, match=f"{PACK} does not answer"):
+                read_pack(store, PACK, 0, 1)
+            assert time.monotonic() - begun < 2 * TIMEOUT_S
+            assert time.monotonic() - begun > TIMEOUT_S, "the first one is waited for in full"
+
+
+def test_a_datanode_that_keeps_silent_is_waited_for_as_long_as_a_name_node() -> None:
+    """Four tries to write, each of which is sent on to a server that takes it and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(StandIn()) as namenode:
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}/data"
+        namenode.answer = lambda _: Answer(307, headers={"Location": place})
+        url = namenode.url.replace("http", "webhdfs", 1)
+        with closing(remote_weights(f"{url}/x", timeout_s=TIMEOUT_S)) as store:
+            begun = time.monotonic()
+            for path in ("a", "b", "c", "d"):
+                with pytest.raises(OutcomeUnknown, match="was lost"):
+                    store.create(path)
+            assert time.monotonic() - begun < 2 * TIMEOUT_S
+
+
+def test_who_answers_again_is_given_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    silence, clock, given = Silence(8), [100.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def call(raises: type[Exception] | None = None) -> None:
+        def takes(timeout_s: float) -> None:
+            given.append(timeout_s)
+            if raises is not None:
+                raise raises
+
+        with suppress(TimeoutError, KeyError):
+            silence.waiting(takes, TimeoutError)
+
+    for answer in (TimeoutError, TimeoutError, None, TimeoutError, KeyError, TimeoutError):
+        call(answer)
+    clock[0] += 7
+    call(TimeoutError)
+    clock[0] += 2
+    call(TimeoutError)
+    assert given == [8, 1, 1, 8, 1, 8, 1, 8]
+
+
 def test_the_http_port_is_no_place_for_the_rpc_client(stack: LiveStack) -> None:
     host = urlsplit(stack.webhdfs_url).netloc
     with closing(remote_weights(f"hdfs://{host}/models", timeout_s=TIMEOUT_S)) as store:
         error = refused(Unavailable, lambda: store.size("file"), f"hdfs://{host}/models/file")
         assert "port" in error.remedy
         refused(Unavailable, lambda: store.create("file"), f"hdfs://{host}")
+
+
+def test_the_port_of_a_datanode_is_told_from_a_name_nodes(stack: LiveStack, folder: str) -> None:
+    over_http(stack, "PUT", f"{folder}/file", "CREATE", data=b"data")
+    _, body = over_http(stack, "GET", f"{folder}/file", "GET_BLOCK_LOCATIONS")
+    port = json.loads(body)["LocatedBlocks"]["locatedBlocks"][0]["locations"][0]["ipcPort"]
+    with closing(remote_weights(f"hdfs://127.0.0.1:{port}/models", timeout_s=TIMEOUT_S)) as store:
+        for call in (lambda: store.size("file"), lambda: store.create("file")):
+            error = refused(Unavailable, call, f":{port}", "Unknown protocol")
+            assert error.remedy == "Name the NameNode's RPC port, not a DataNode's."
 
 
 def test_the_rpc_port_is_no_place_for_http(stack: LiveStack) -> None:
@@ -242,6 +310,20 @@ def test_a_name_that_hdfs_refuses_is_invalid(stack: LiveStack, scheme: str, fold
     user = None if scheme == "hdfs" else "root"
     with closing(remote_files(address + folder, user=user)) as files:
         refused(InvalidInput, lambda: files.create("a:b"), "a:b", within_s=20)
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, "file"])
+def test_a_name_that_is_too_long_is_invalid_and_shown_short(
+    stack: LiveStack, scheme: str, folder: str, tmp_path: Path
+) -> None:
+    addresses = {"hdfs": stack.hdfs_url + folder, "webhdfs": web_url(stack) + folder}
+    user = "root" if scheme == "webhdfs" else None
+    url = addresses.get(scheme, tmp_path.as_uri())
+    with closing(remote_files(url, user=user)) as files:
+        error = refused(InvalidInput, lambda: files.create("a" * 300), "300 characters")
+        assert len(error.message) < 600
+        assert "a" * 150 not in error.message
+        assert "shorter" in error.remedy
 
 
 def test_a_replication_beyond_the_limit_is_invalid(stack: LiveStack, folder: str) -> None:

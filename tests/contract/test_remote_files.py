@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -107,17 +108,41 @@ def test_a_folder_is_renamed_whole_and_never_over_or_into_another(files: Files) 
 
 def test_a_file_is_replaced_whole_by_its_commit_or_not_at_all(files: Files) -> None:
     for data in (b"first", b"second"):
-        writer = files.put("folder/a file")
+        writer = files.put("folder/a file", overwrite=True)
         writer.write(data)
         found = files.stat("folder/a file")
         assert (found is None) == (data == b"first")
         assert writer.commit() == len(data)
         assert files.read("folder/a file", 0, 99) == data
-    given_up = files.put("folder/a file")
+    given_up = files.put("folder/a file", overwrite=True)
     given_up.write(b"third")
     given_up.abort()
     assert files.read("folder/a file", 0, 99) == b"second"
     assert [info.path for info in files.list("")] == ["folder/a file"]
+
+
+def test_a_file_that_is_not_to_be_overwritten_is_kept_whenever_it_came(files: Files) -> None:
+    writer = files.put("folder/a file", overwrite=False)
+    writer.write(b"ours")
+    write(files, "folder/a file", b"theirs")
+    with pytest.raises(AlreadyExists, match="a file"):
+        writer.commit()
+    assert files.read("folder/a file", 0, 99) == b"theirs"
+    assert [info.path for info in files.list("")] == ["folder/a file"]
+    free = files.put("folder/another", overwrite=False)
+    assert free.commit() == 0
+    assert files.stat("folder/another") == Stat(0, is_folder=False)
+
+
+def test_the_folders_in_a_folder_have_the_time_of_their_last_change(files: Files) -> None:
+    assert files.folders("absent") == {}
+    write(files, "folder/a/deep/file", b"a")
+    write(files, "folder/b/file", b"b")
+    write(files, "folder/file", b"c")
+    assert files.folders("folder/file") == {}
+    found = files.folders("folder")
+    assert set(found) == ({"a", "b"} if files.renames_folders else set())
+    assert all(abs(datetime.now(UTC) - when) < timedelta(minutes=5) for when in found.values())
 
 
 def test_only_an_object_store_takes_a_folder_apart(files: Files) -> None:

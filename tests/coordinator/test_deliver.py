@@ -5,10 +5,16 @@ Tier: CI runs all of it, on HDFS by both of its protocols, on S3 and on a disk.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +22,7 @@ from click.testing import CliRunner
 import modelhub
 from modelhub.backends.remote.files import FileWriter
 from modelhub.cli.app import app
+from modelhub.coordinator.context import Progress
 from modelhub.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 from modelhub.hub import Hub
 from tests.live.stack import LiveStack
@@ -186,7 +193,7 @@ def test_an_export_that_fails_is_not_seen_and_leaves_nothing(
             hub.export(NAME, place.url)
     folder = hub._ctx.folders(place.url if "://" in place.url else Path(place.url).as_uri())
     assert folder.stat(f"{NAME}/1") is None
-    assert not list(folder.list(""))  # type: ignore[attr-defined] # of Files
+    assert not list(folder.list(""))
     folder.close()
     hub.export(NAME, place.url)
     assert place.read(f"{NAME}/1/weights.bin") == FILES["weights.bin"]
@@ -220,3 +227,113 @@ def test_a_url_that_is_none_of_a_folder_is_refused(hub: Hub, url: str) -> None:
         hub.export(NAME, url)
     assert pulling.value.remedy
     assert exporting.value.remedy
+
+
+def meanwhile(act: Callable[[], object]) -> Progress:
+    """What acts once, when a pull has looked at what is there and begins to write."""
+    pending = [act]
+
+    def progress(_phase: str, _done: int, _total: int) -> None:
+        if pending:
+            pending.pop()()
+
+    return progress
+
+
+@pulls
+def test_a_file_that_comes_while_a_pull_runs_is_kept(hub: Hub, place: Place) -> None:
+    comes = meanwhile(lambda: place.write("weights.bin", b"somebody else's"))
+    with pytest.raises(AlreadyExists, match=r"weights\.bin") as caught:
+        hub.pull(NAME, place.url, progress=comes)
+    assert "--overwrite" in caught.value.remedy
+    assert place.read("weights.bin") == b"somebody else's"
+
+
+@pulls
+def test_a_file_that_another_pull_brings_meanwhile_is_as_wanted(hub: Hub, place: Place) -> None:
+    comes = meanwhile(lambda: hub.pull(NAME, place.url, include=["*.bin"]))
+    assert hub.pull(NAME, place.url, progress=comes) == place.url
+    assert place.read("weights.bin") == FILES["weights.bin"]
+    assert place.read("empty.txt") == b""
+
+
+def test_what_came_while_a_pull_waited_for_another_one_is_kept(hub: Hub, tmp_path: Path) -> None:
+    pulled = tmp_path / "pulled"
+    (pulled / ".modelhub-partial").mkdir(parents=True)
+    with (
+        (pulled / ".modelhub-partial" / "lock").open("w") as lock,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pull = pool.submit(hub.pull, NAME, pulled)
+        wait_for_second_holder(lock.fileno())
+        (pulled / "empty.txt").write_bytes(b"not empty")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        with pytest.raises(AlreadyExists, match=r"empty\.txt"):
+            pull.result()
+    assert (pulled / "empty.txt").read_bytes() == b"not empty"
+    assert not (pulled / "weights.bin").exists()
+
+
+def wait_for_second_holder(lock: int) -> None:
+    """Return when somebody waits for the lock, as the kernel says."""
+    inode = f":{os.fstat(lock).st_ino} "
+    while not any("->" in line and inode in line for line in locks()):
+        pass
+
+
+def locks() -> list[str]:
+    return Path("/proc/locks").read_text().splitlines()
+
+
+@pytest.mark.parametrize("place", ["hdfs", "disk"], indirect=True)
+def test_small_files_are_sent_at_the_same_time(
+    hub: Hub, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(8):
+        (many / f"{number}.json").write_bytes(b"%d" % number)
+    hub.push("nlp.many", many)
+    together, commit = Barrier(4), FileWriter.commit
+
+    def waits(writer: FileWriter) -> int:
+        together.wait(60)  # breaks, and fails the export, where fewer than four come
+        return commit(writer)
+
+    monkeypatch.setattr(FileWriter, "commit", waits)
+    hub.export("nlp.many", place.url)
+    for number in range(8):
+        assert place.read(f"nlp.many/1/{number}.json") == b"%d" % number
+
+
+OLD, YOUNG, OTHER = ".1-0123456789abcdef", ".2-0123456789abcdef", ".checkpoints"
+
+
+def test_what_killed_exports_left_on_hdfs_is_removed_when_it_is_old(
+    hub: Hub, hdfs: Place, stack: LiveStack
+) -> None:
+    root = urlsplit(hdfs.url).path
+    for left in (OLD, YOUNG, OTHER):
+        hdfs.write(f"{NAME}/{left}/part", b"half")
+    two_days_ago = str(int((time.time() - 2 * 86_400) * 1000))
+    for path in (f"{OLD}/part", OLD, f"{OTHER}/part", OTHER):
+        where = f"{root}/{NAME}/{path}"
+        over_http(stack, "PUT", where, "SETTIMES", modificationtime=two_days_ago)
+    hub.export(NAME, hdfs.url)
+    assert hdfs.read(f"{NAME}/{OLD}/part") is None
+    assert hdfs.read(f"{NAME}/{YOUNG}/part") == b"half"
+    assert hdfs.read(f"{NAME}/{OTHER}/part") == b"half"
+
+
+def test_what_killed_exports_left_on_a_disk_is_removed_when_all_of_it_is_old(
+    hub: Hub, disk: Place
+) -> None:
+    for left in (OLD, YOUNG, OTHER):
+        disk.write(f"{NAME}/{left}/part", b"half")
+    model = Path(disk.url) / NAME
+    then = time.time() - 2 * 86_400
+    for path in (f"{OLD}/part", OLD, YOUNG, f"{OTHER}/part", OTHER):
+        os.utime(model / path, (then, then))
+    hub.export(NAME, disk.url)
+    assert sorted(path.name for path in model.iterdir()) == [YOUNG, OTHER, "1"]

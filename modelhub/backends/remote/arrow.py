@@ -7,22 +7,23 @@ that choose the same name in the same moment would; names of packs are 128 rando
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
-from modelhub.backends.filesystem import io_error
-from modelhub.backends.remote.files import FileWriter, ReplacingWriter, absent, full_path, taken
-from modelhub.backends.remote.hadoop import lost, unreachable
+from modelhub.backends.remote.arrow_errors import reason, translated, unreachable
+from modelhub.backends.remote.arrow_stream import ArrowSink
+from modelhub.backends.remote.files import BesideWriter, FileWriter, absent, full_path, taken
+from modelhub.backends.remote.hadoop import lost
 from modelhub.backends.remote.processes import DeadlinePassedError, PerProcess, Threads
-from modelhub.errors import Forbidden, InvalidInput, ModelhubError, NotFound, NotInstalled
+from modelhub.backends.remote.silence import Silence
+from modelhub.backends.remote.wording import place
+from modelhub.errors import InvalidInput, NotFound, NotInstalled
 from modelhub.names import shown
 from modelhub.stores import FileInfo, Stat
 
@@ -33,12 +34,6 @@ _FLAT = frozenset({"abfs", "abfss", "gcs", "gs", "s3"})
 
 _DEPTH = 2
 """Folders this deep are listed as a whole, those above one by one: pyarrow lists into memory."""
-
-_REFUSED = re.compile(
-    r"ACCESS_DENIED|AccessDenied|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|HTTP status 40[13]"
-    r"|Permission denied"
-)
-_NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|Bucket '[^']*' (?:not found|does not exist)")
 
 _taking = threading.Lock()
 
@@ -59,7 +54,7 @@ class ArrowFiles:
         self._address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip(
             "/"
         )
-        self._timeout_s = timeout_s
+        self._silence = Silence(timeout_s)
         if parts.scheme == "arrow+hdfs":
             options = {"user": user, "replication": replication}
             query = urlencode({key: said for key, said in options.items() if said is not None})
@@ -91,12 +86,12 @@ class ArrowFiles:
                 raise taken(self._where(path))
             self._make_parent(path)
             self._change(path, lambda system, full: system.open_output_stream(full).close())
-        return FileWriter(self, path, _ArrowSink(self, path))
+        return FileWriter(self, path, ArrowSink(self, path))
 
-    def put(self, path: str) -> ReplacingWriter:
+    def put(self, path: str, *, overwrite: bool) -> BesideWriter:
         """Begin a file that appears by its commit."""
-        full_path(self._root(), path)
-        return ReplacingWriter(self, path)
+        full_path("/", path)
+        return BesideWriter(self, path, overwrite=overwrite)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """A range of a file, cut off where the file ends."""
@@ -135,6 +130,20 @@ class ArrowFiles:
                     yield FileInfo(path, info.size, info.mtime or datetime.fromtimestamp(0, UTC))
                 elif info.type == fs.FileType.Directory and not whole:
                     pending.append((path, depth + 1))
+
+    def folders(self, folder: str) -> dict[str, datetime]:
+        """The folders right in a folder; those of objects have no time and are left out."""
+
+        def call(system: fs.FileSystem, full: str) -> list[fs.FileInfo]:
+            if system.get_file_info(full).type != fs.FileType.Directory:
+                return []
+            return list(system.get_file_info(fs.FileSelector(full, allow_not_found=True)))
+
+        return {
+            info.base_name: info.mtime
+            for info in self._ask(folder, call)
+            if info.type == fs.FileType.Directory and info.mtime is not None
+        }
 
     def rename(self, source: str, target: str) -> None:
         """Rename a file or folder.
@@ -209,17 +218,17 @@ class ArrowFiles:
     def run(self, path: str, call: Callable[[], T]) -> T:
         """Run a call that changes something."""
         try:
-            return self._threads.get().run(call, self._timeout_s)
+            return self._run(call)
         except DeadlinePassedError as exc:
-            raise lost(self._where(path), f"nothing for {self._timeout_s:g} s") from exc
+            raise lost(self._where(path), str(exc)) from exc
         except (OSError, pa.ArrowException) as exc:
-            raise self._translated(exc, path, writes=True) from exc
+            raise translated(exc, self._where(path), writes=True) from exc
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         try:
             system, root = fs.FileSystem.from_uri(self._url)
         except (OSError, ValueError, pa.ArrowException) as exc:
-            said = _reason(exc)
+            said = reason(exc)
             if "libhdfs" in said or "libjvm" in said:
                 raise NotInstalled(
                     f"{self._address} needs Java and libhdfs: {said}",
@@ -232,20 +241,26 @@ class ArrowFiles:
             raise unreachable(self._address, said) from exc
         return system, root.rstrip("/")
 
-    def _root(self) -> str:
-        return self._run(self._opened.get)[1]
-
     def _run(self, call: Callable[[], T]) -> T:
-        return self._threads.get().run(call, self._timeout_s)
+        threads = self._threads.get()
+        return self._silence.waiting(
+            lambda timeout_s: threads.run(call, timeout_s), DeadlinePassedError
+        )
+
+    def _root(self) -> str:
+        return self._reading("", lambda: self._opened.get()[1])
 
     def _ask(self, path: str, call: Callable[[fs.FileSystem, str], T]) -> T:
         """Run a call that changes nothing."""
+        return self._reading(path, lambda: self._call(path, call))
+
+    def _reading(self, path: str, call: Callable[[], T]) -> T:
         try:
-            return self._run(lambda: self._call(path, call))
+            return self._run(call)
         except DeadlinePassedError as exc:
-            raise unreachable(self._where(path), f"nothing for {self._timeout_s:g} s") from exc
+            raise unreachable(self._where(path), str(exc)) from exc
         except (OSError, pa.ArrowException) as exc:
-            raise self._translated(exc, path, writes=False) from exc
+            raise translated(exc, self._where(path), writes=False) from exc
 
     def _change(self, path: str, call: Callable[[fs.FileSystem, str], T]) -> T:
         return self.run(path, lambda: self._call(path, call))
@@ -257,49 +272,5 @@ class ArrowFiles:
     def _make_parent(self, path: str) -> None:
         self.make_folder(path.rpartition("/")[0])
 
-    def _translated(self, exc: Exception, path: str, *, writes: bool) -> ModelhubError:
-        where, said = self._where(path), _reason(exc)
-        if _NO_BUCKET.search(said):
-            return NotFound(f"{where}: {said}", remedy="Make the bucket first, or name another.")
-        if isinstance(exc, FileNotFoundError) or "is a directory" in said:
-            return absent(where)
-        if isinstance(exc, NotADirectoryError | FileExistsError):
-            return taken(where) if writes else absent(where)
-        if _REFUSED.search(said):
-            return Forbidden(
-                f"{where}: {said}",
-                remedy="Check the credentials, and that they may read and write there.",
-            )
-        if isinstance(exc, OSError) and exc.errno is not None:
-            return io_error(exc, Path(where))
-        return lost(where, said) if writes else unreachable(where, said)
-
     def _where(self, path: str) -> str:
-        return f"{self._address}/{path}" if path else self._address
-
-
-class _ArrowSink:
-    """A file being written; an object store shows it when it is closed."""
-
-    def __init__(self, files: ArrowFiles, path: str) -> None:
-        self._files = files
-        self._path = path
-        self._stream: Any = None
-
-    def write(self, data: bytes) -> None:
-        if self._stream is None:
-            self._stream = self._files.open_stream(self._path)
-        self._files.run(self._path, lambda: self._stream.write(data))
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._files.run(self._path, self._stream.close)
-
-    def discard(self) -> None:
-        # pyarrow cannot give an upload up: it completes, and the file is of no use to anybody.
-        self.close()
-        self._files.remove(self._path)
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc).partition("\n")[0][:300] or type(exc).__name__
+        return place(self._address, path)

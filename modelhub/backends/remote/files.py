@@ -8,9 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
+from modelhub.backends.remote.wording import place
 from modelhub.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 from modelhub.names import shown
-from modelhub.stores import FileInfo, Folder
+from modelhub.stores import Folder
 
 PIECE_BYTES = 8 << 20
 """What is handed to a driver at once: each piece has the timeout for itself."""
@@ -37,9 +38,6 @@ class Files(Folder, Protocol):
 
     def create(self, path: str) -> FileWriter:
         """Begin a new file; its folders are made."""
-
-    def list(self, folder: str) -> Iterator[FileInfo]:
-        """Every file below ``folder``, which is ``""`` for all."""
 
     def replace(self, source: str, target: str) -> None:
         """Rename a file, over another one where that is in the way."""
@@ -105,8 +103,7 @@ class FileWriter:
         if found is None or found.size_bytes != self._written_bytes:
             there = "nothing" if found is None else f"{found.size_bytes:,}"
             raise Unavailable(
-                f"{self._files.address}/{self._path}: {self._written_bytes:,} bytes were written "
-                f"and {there} is there",
+                f"{self._where()}: {self._written_bytes:,} bytes were written and {there} is there",
                 remedy="Write a new file under a new name; check the health of the store.",
             )
         return found.size_bytes
@@ -135,30 +132,34 @@ class FileWriter:
             yield
         except NotFound as exc:
             raise Unavailable(
-                f"{self._files.address}/{self._path} was removed while it was written",
+                f"{self._where()} was removed while it was written",
                 remedy="Write a new file under a new name.",
             ) from exc
 
     def _opened(self) -> Sink:
         if self._sink is None:
             raise Unavailable(
-                f"{self._files.address}/{self._path} was committed or given up before",
+                f"{self._where()} was committed or given up before",
                 remedy="Write a new file under a new name.",
             )
         return self._sink
 
+    def _where(self) -> str:
+        return place(self._files.address, self._path)
 
-class ReplacingWriter:
-    """A file being written beside the one that it then replaces.
+
+class BesideWriter:
+    """A file being written beside its place, which it then takes.
 
     Hive and Spark take no notice of a name that begins with a dot.
     """
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, *, overwrite: bool) -> None:
         folder, slash, _ = path.rpartition("/")
         self._files = files
         self._path = path
         self._beside = f"{folder}{slash}.{secrets.token_hex(8)}.part"
+        self._take = files.replace if overwrite else files.rename
         self._writer = files.create(self._beside)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -170,10 +171,14 @@ class ReplacingWriter:
             raise
 
     def commit(self) -> int:
-        """Complete the file, then give it its name."""
+        """Complete the file, then give it its name.
+
+        Raises:
+            AlreadyExists: something has that name, and was not to be overwritten.
+        """
         try:
             size_bytes = self._writer.commit()
-            self._files.replace(self._beside, self._path)
+            self._take(self._beside, self._path)
         except BaseException:
             self.abort()
             raise

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from modelhub.backends.remote.files import absent, taken
+from modelhub.backends.remote.wording import brief
 from modelhub.errors import Forbidden, InvalidInput, ModelhubError, OutcomeUnknown, Unavailable
 from modelhub.stores import NoSpace
 
+_RPC_PORT = "Name the NameNode's RPC port, not a DataNode's."
 _REMEDIES: dict[str, tuple[type[ModelhubError], str]] = {
     "SafeModeException": (
         Unavailable,
@@ -26,7 +28,8 @@ _REMEDIES: dict[str, tuple[type[ModelhubError], str]] = {
         "Name the active NameNode, or the nameservice with HADOOP_CONF_DIR set.",
     ),
     "RetriableException": (Unavailable, "Wait until the NameNode has started, then repeat."),
-    "RpcNoSuchMethodException": (Unavailable, "Name the NameNode's RPC port, not a DataNode's."),
+    "RpcNoSuchMethodException": (Unavailable, _RPC_PORT),
+    "RpcNoSuchProtocolException": (Unavailable, _RPC_PORT),
     "AccessControlException": (
         Forbidden,
         "Ask the folder's owner for permission to read and write it, or act as another user.",
@@ -35,7 +38,6 @@ _REMEDIES: dict[str, tuple[type[ModelhubError], str]] = {
     "SecurityException": (Forbidden, "Log in (`kinit`), or name a user whom HDFS accepts."),
     "InvalidToken": (Forbidden, "Log in again (`kinit`), or have a new delegation token made."),
     "InvalidPathException": (InvalidInput, "Use a name without ':' and '//'."),
-    "PathComponentTooLongException": (InvalidInput, "Use a shorter name."),
     "IllegalArgumentException": (
         InvalidInput,
         "Check that this is the NameNode's WebHDFS port, and the options of the store.",
@@ -43,6 +45,11 @@ _REMEDIES: dict[str, tuple[type[ModelhubError], str]] = {
 }
 
 _NO_DATANODE = re.compile("could only be (?:written|replicated) to|Failed to find datanode")
+_INVALID = {
+    re.compile("maximum path component name limit|Pathname too long"): "Use a shorter name.",
+    re.compile("Requested replication factor|Specified block size"): "Correct the options of the "
+    "store.",
+}
 _SOME_RUN = re.compile(r"There are [1-9]\d* datanode\(s\) running")
 _ABSENT = frozenset({"FileNotFoundException"})
 _TAKEN = frozenset({"FileAlreadyExistsException", "AlreadyBeingCreatedException"})
@@ -63,7 +70,8 @@ def hadoop_error(java_class: str, message: str, where: str, *, writes: bool) -> 
         writes: whether the path was to be written; else it was to be read.
     """
     name = java_class.rpartition(".")[2].rpartition("$")[2]
-    said = message.partition("\n")[0].strip() or name
+    told = message.partition("\n")[0].strip() or name
+    said = brief(told)
     below = is_below_a_file(name, message)
     if name in _ABSENT or (below and not writes):
         return absent(where)
@@ -72,14 +80,15 @@ def hadoop_error(java_class: str, message: str, where: str, *, writes: bool) -> 
     if name in _REMEDIES:
         cls, remedy = _REMEDIES[name]
         return cls(f"{where}: {said}", remedy=remedy)
-    if _NO_DATANODE.search(said):
-        cls = NoSpace if _SOME_RUN.search(said) else Unavailable
+    if _NO_DATANODE.search(told):
+        cls = NoSpace if _SOME_RUN.search(told) else Unavailable
         return cls(
             f"{where}: the DataNodes are full or away: {said}",
             remedy="Have space freed or added (`hdfs dfsadmin -report`), then repeat.",
         )
-    if "Requested replication factor" in said or "Specified block size" in said:
-        return InvalidInput(f"{where}: {said}", remedy="Correct the options of the store.")
+    for invalid, remedy in _INVALID.items():
+        if invalid.search(told):
+            return InvalidInput(f"{where}: {said}", remedy=remedy)
     return Unavailable(f"{where}: {said}", remedy="Look at the NameNode's log, then repeat.")
 
 

@@ -102,7 +102,7 @@ class Threads:
             else:
                 worker.jobs.put(None)  # it ends after this call
         if not done:
-            raise DeadlinePassedError
+            raise DeadlinePassedError(f"nothing for {timeout_s:g} s")
         if job.error is not None:
             raise job.error
         return job.result

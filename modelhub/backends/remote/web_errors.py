@@ -13,7 +13,9 @@ from modelhub.errors import Forbidden, ModelhubError, Unavailable
 
 T = TypeVar("T")
 
-_DATANODES_TRIED = 4
+DATANODES_TRIED = 4
+"""Each has as much less time to take the connection."""
+
 _CERTAIN = frozenset(
     {"BadStatusLine", "ConnectTimeout", "NameResolutionError", "NewConnectionError"}
 )
@@ -57,8 +59,8 @@ def elsewhere(begin: Callable[[Mapping[str, object]], T]) -> T:
         try:
             return begin({"excludedatanodes": ",".join(away)} if away else {})
         except DataNodeAwayError as exc:
-            if len(away) == _DATANODES_TRIED - 1:
-                raise Unavailable(exc.message, remedy=exc.remedy) from exc
+            if len(away) == DATANODES_TRIED - 1:
+                raise
             address = exc.host
             with suppress(OSError):
                 address = socket.gethostbyname(exc.host)

@@ -6,43 +6,24 @@ The package ``hdfs`` keeps the session and its login. Its own calls are not used
 
 from __future__ import annotations
 
-import http.client
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from modelhub.backends.remote.files import (
+    BesideWriter,
     FileWriter,
-    ReplacingWriter,
     absent,
     full_path,
     parse_permission,
     taken,
 )
-from modelhub.backends.remote.hadoop import lost, unreachable
-from modelhub.backends.remote.processes import PerProcess
-from modelhub.backends.remote.web_errors import (
-    DataNodeAwayError,
-    elsewhere,
-    never_sent,
-    reason,
-    refusal,
-)
+from modelhub.backends.remote.web_calls import WebCalls
 from modelhub.backends.remote.web_stream import WebSink
-from modelhub.errors import ModelhubError, NotFound, NotInstalled, Unavailable
+from modelhub.errors import ModelhubError, NotFound, Unavailable
 from modelhub.stores import FileInfo, Stat
-
-if TYPE_CHECKING:
-    from requests import Response
-
-T = TypeVar("T")
-
-_CONNECTIONS = 16
-_PREFIX = "/webhdfs/v1"
-_NOTHING: Mapping[str, object] = {}
 
 
 class WebFiles:
@@ -58,22 +39,12 @@ class WebFiles:
         timeout_s: float,
     ) -> None:
         parts = urlsplit(url)
-        self._server = f"{'https' if parts.scheme == 'swebhdfs' else 'http'}://{parts.netloc}"
+        server = f"{'https' if parts.scheme == 'swebhdfs' else 'http'}://{parts.netloc}"
         self._root = "/" + unquote(parts.path).strip("/")
         self._address = f"{parts.scheme}://{parts.netloc}{self._root.rstrip('/')}"
-        self._user = user
         self._replication = replication
         self._permission = parse_permission(permission)
-        self._timeout_s = timeout_s
-        try:
-            import hdfs
-            import requests
-        except ImportError as exc:
-            raise NotInstalled(
-                f"{self._address} needs the package hdfs", remedy="pip install 'modelhub[webhdfs]'"
-            ) from exc
-        self._driver, self._http = hdfs, requests
-        self._clients = PerProcess(self._connect)
+        self._calls = WebCalls(server, self._address, user=user, timeout_s=timeout_s)
 
     @property
     def address(self) -> str:
@@ -94,44 +65,28 @@ class WebFiles:
             self.make_folder(path.rpartition("/")[0])
             options["permission"] = f"{self._permission[1]:o}"
         full = full_path(self._root, path)
+        self._calls.create(path, full, options)
+        return FileWriter(self, path, WebSink(self._calls, path, full))
 
-        def begin(without: Mapping[str, object]) -> None:
-            answer = self._change(
-                "PUT", "CREATE", path, full, {**options, **without}, redirects=False
-            )
-            self._follow(path, answer)
-
-        elsewhere(begin)
-        return FileWriter(self, path, WebSink(self._where(path), lambda: self._append_stream(path)))
-
-    def put(self, path: str) -> ReplacingWriter:
+    def put(self, path: str, *, overwrite: bool) -> BesideWriter:
         """Begin a file that appears by its commit."""
         full_path(self._root, path)
-        return ReplacingWriter(self, path)
+        return BesideWriter(self, path, overwrite=overwrite)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """A range of a file, cut off where the file ends."""
-        full = full_path(self._root, path)
+        query = {"offset": offset, "length": max(0, length)}
         try:
-            answer = self._ask(
-                "OPEN", path, full, {"offset": offset, "length": max(0, length)}, stream=True
-            )
+            return self._calls.read(path, full_path(self._root, path), query)
         except Unavailable as exc:
             if "out of the range" in exc.message:  # it begins where the file ends, or later
                 return b""
             raise
-        try:
-            # In one piece: by default the session would gather ten kilobytes at a time.
-            return bytes(answer.raw.read(decode_content=True))
-        except Exception as exc:
-            raise unreachable(self._where(path), reason(exc)) from exc
-        finally:
-            answer.close()
 
     def stat(self, path: str) -> Stat | None:
         """What is there, or None."""
         try:
-            answer = self._ask("GETFILESTATUS", path, full_path(self._root, path))
+            answer = self._calls.ask("GETFILESTATUS", path, full_path(self._root, path))
         except NotFound:
             return None
         status = answer.json()["FileStatus"]
@@ -150,18 +105,28 @@ class WebFiles:
                 if status["type"] == "DIRECTORY":
                     folders.append(path)
                 else:
-                    modified = datetime.fromtimestamp(status["modificationTime"] / 1000, UTC)
-                    yield FileInfo(path, status["length"], modified)
+                    yield FileInfo(path, status["length"], _modified(status))
+
+    def folders(self, folder: str) -> dict[str, datetime]:
+        """The folders right in a folder; a NameNode keeps the time for each."""
+        found = self.stat(folder)
+        if found is None or not found.is_folder:
+            return {}
+        return {
+            status["pathSuffix"]: _modified(status)
+            for status in self._entries(folder)
+            if status["type"] == "DIRECTORY"
+        }
 
     def _entries(self, folder: str) -> Iterator[dict[str, Any]]:
         full = full_path(self._root, folder)
         more: dict[str, object] = {}
         while True:
             try:
-                page = self._ask("LISTSTATUS_BATCH", folder, full, more)
+                page = self._calls.ask("LISTSTATUS_BATCH", folder, full, more)
             except NotFound as exc:
                 raise Unavailable(
-                    f"{self._where(folder)} was removed while it was listed",
+                    f"{self._calls.where(folder)} was removed while it was listed",
                     remedy="List it again.",
                 ) from exc
             listing = page.json()["DirectoryListing"]
@@ -178,7 +143,7 @@ class WebFiles:
         that name, so the target is looked at before.
         """
         if self.stat(target) is not None:
-            raise taken(self._where(target))
+            raise taken(self._calls.where(target))
         self.make_folder(target.rpartition("/")[0])
         self._rename(source, target, "NONE")
 
@@ -190,15 +155,15 @@ class WebFiles:
         old, new = full_path(self._root, source), full_path(self._root, target)
         query = {"destination": new, "renameoptions": option}
         try:
-            answer = self._change("PUT", "RENAME", target, old, query)
+            answer = self._calls.change("PUT", "RENAME", target, old, query)
         except NotFound as exc:
-            raise absent(self._where(source)) from exc
+            raise absent(self._calls.where(source)) from exc
         if answer.content and not answer.json()["boolean"]:
             # A gateway does not say why.
             raise (
-                absent(self._where(source))
+                absent(self._calls.where(source))
                 if self.stat(source) is None
-                else taken(self._where(target))
+                else taken(self._calls.where(target))
             )
 
     def remove(self, path: str) -> None:
@@ -212,7 +177,7 @@ class WebFiles:
     def make_folder(self, path: str) -> None:
         """Make a folder and its parents."""
         bits = {} if self._permission is None else {"permission": f"{self._permission[0]:o}"}
-        self._change("PUT", "MKDIRS", path, full_path(self._root, path), bits)
+        self._calls.change("PUT", "MKDIRS", path, full_path(self._root, path), bits)
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder with all that is in it."""
@@ -221,13 +186,15 @@ class WebFiles:
     def describe(self) -> dict[str, Any]:
         """Bytes held; what is free in all of HDFS, in bytes before replication."""
         try:
-            held = self._ask("GETCONTENTSUMMARY", "", self._root).json()["ContentSummary"]["length"]
+            held = self._calls.ask("GETCONTENTSUMMARY", "", self._root).json()["ContentSummary"][
+                "length"
+            ]
         except NotFound:
             held = 0
-        answer = self._ask("GETFILESTATUS", "", "/")
+        answer = self._calls.ask("GETFILESTATUS", "", "/")
         free = None
         with suppress(ModelhubError):  # Hadoop before 3.4, and gateways, do not know this call
-            free = self._ask("GETSTATUS", "", "/").json()["FsStatus"]["remaining"]
+            free = self._calls.ask("GETSTATUS", "", "/").json()["FsStatus"]["remaining"]
         return {
             "kind": "webhdfs",
             "address": self._address,
@@ -239,125 +206,16 @@ class WebFiles:
 
     def close(self) -> None:
         """Let go of the session's connections."""
-        client = self._clients.forget()
-        if client is not None:
-            client._session.close()
-
-    def _append_stream(self, path: str) -> http.client.HTTPConnection:
-        """A connection to a DataNode that waits for what to append to ``path``."""
-        full = full_path(self._root, path)
-
-        def begin(without: Mapping[str, object]) -> http.client.HTTPConnection:
-            answer = self._change("POST", "APPEND", path, full, without, redirects=False)
-            parts = urlsplit(self._location(path, answer))
-            connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
-            try:
-                connection.connect()
-            except OSError as exc:
-                raise DataNodeAwayError(self._where(path), parts.hostname, reason(exc)) from exc
-            connection.putrequest("POST", f"{parts.path}?{parts.query}", skip_accept_encoding=True)
-            connection.putheader("Transfer-Encoding", "chunked")
-            connection.putheader("Content-Type", "application/octet-stream")  # HttpFS insists
-            connection.endheaders()
-            return connection
-
-        return elsewhere(begin)
-
-    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
-        if scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
-        context = ssl.create_default_context(cafile=_authorities(self._clients.get()))
-        return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
-
-    def _connect(self) -> Any:
-        session = self._http.Session()
-        for prefix in ("http://", "https://"):
-            adapter = self._http.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS, pool_block=False)
-            session.mount(prefix, adapter)
-        return self._driver.InsecureClient(
-            self._server, user=self._user, timeout=self._timeout_s, session=session
-        )
+        self._calls.close()
 
     def _delete(self, path: str, *, recursive: str) -> None:
         full = full_path(self._root, path)
-        self._change("DELETE", "DELETE", path, full, {"recursive": recursive})
-
-    def _ask(
-        self,
-        op: str,
-        path: str,
-        full: str,
-        query: Mapping[str, object] = _NOTHING,
-        *,
-        stream: bool = False,
-    ) -> Response:
-        """Make a call that changes nothing."""
-        try:
-            return self._call("GET", op, path, full, query, stream=stream)
-        except self._http.RequestException as exc:
-            raise unreachable(self._where(path), reason(exc)) from exc
-
-    def _change(
-        self,
-        method: str,
-        op: str,
-        path: str,
-        full: str,
-        query: Mapping[str, object] = _NOTHING,
-        *,
-        redirects: bool = True,
-    ) -> Response:
-        """Make a call that changes names."""
-        try:
-            return self._call(method, op, path, full, query, allow_redirects=redirects)
-        except self._http.RequestException as exc:
-            if never_sent(exc):
-                raise unreachable(self._server, reason(exc)) from exc
-            raise lost(self._where(path), reason(exc)) from exc
-
-    def _follow(self, path: str, answer: Response) -> None:
-        """Carry out at a DataNode what the NameNode sent there."""
-        url = self._location(path, answer)
-        try:
-            made = self._clients.get()._request("PUT", url, data=b"")
-        except self._http.RequestException as exc:
-            if never_sent(exc):
-                host = urlsplit(url).hostname
-                raise DataNodeAwayError(self._where(path), host, reason(exc)) from exc
-            raise lost(self._where(path), reason(exc)) from exc
-        if not made.ok:
-            raise refusal(self._where(path), made.status_code, made.content)
-
-    def _location(self, path: str, answer: Response) -> str:
-        location = answer.headers.get("Location")
-        if location is None:
-            raise unreachable(self._server, f"it sent no place to write {path} to")
-        return str(location)
-
-    def _call(
-        self, method: str, op: str, path: str, full: str, query: Mapping[str, object], **how: bool
-    ) -> Response:
-        url = self._server + _PREFIX + quote(full)
-        answer: Response = self._clients.get()._request(
-            method, url, params={"op": op, **query}, **how
-        )
-        if not answer.ok:
-            error = refusal(
-                self._where(path), answer.status_code, answer.content, writes=method != "GET"
-            )
-            answer.close()
-            raise error
-        return answer
-
-    def _where(self, path: str) -> str:
-        return f"{self._address}/{path}" if path else self._address
-
-
-def _authorities(client: Any) -> str | None:
-    """The file of certificate authorities that the session believes."""
-    verify = client._session.merge_environment_settings(client.url, {}, None, None, None)["verify"]
-    return verify if isinstance(verify, str) else None
+        self._calls.change("DELETE", "DELETE", path, full, {"recursive": recursive})
 
 
 def _is_no_file(error: ModelhubError) -> bool:
     return "non empty" in error.message or "is taken" in error.message
+
+
+def _modified(status: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(status["modificationTime"] / 1000, UTC)

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelhub.backends.checks import check_weight_path, is_weight_path
 from modelhub.backends.remote.files import Files, FileWriter, absent
+from modelhub.backends.remote.wording import place
 from modelhub.stores import FileInfo
 
 
@@ -43,7 +44,7 @@ class RemoteWeights:
         check_weight_path(source)
         check_weight_path(target)
         if self.size(source) is None:
-            raise absent(f"{self._files.address}/{source}")
+            raise absent(place(self._files.address, source))
         self._files.rename(source, target)
 
     def remove(self, path: str) -> None:
