@@ -27,7 +27,7 @@ def thrift(settings: Settings) -> Server:
 
 def _prepare(settings: Settings) -> Launch:
     main = "org.apache.hadoop.hbase.master.HMaster"
-    return hdfs.java(_configure(settings), main, "start", jars="hbase", options=hdfs.small(512))
+    return hdfs.java(_configure(settings), main, "start", jars="hbase", options=hdfs.small(1024))
 
 
 def _prepare_thrift(settings: Settings) -> Launch:
@@ -69,6 +69,10 @@ def _configure(settings: Settings) -> Path:
             "hbase.master.wait.on.regionservers.timeout": 100,
             "hbase.master.wait.on.regionservers.interval": 100,
             "zookeeper.recovery.retry": 1,
+            # By default every region that was ever written to takes 2 MiB of heap, and reads take
+            # 40 % of it: the tables of some hundred hubs would be too much.
+            "hbase.hregion.memstore.mslab.enabled": "false",
+            "hfile.block.cache.size": 0.2,
         },
     )
     return conf
