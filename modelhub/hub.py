@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from msgspec import structs
+
 from modelhub import names
 from modelhub.content.encoder import StoragePolicy, storage_policy
 from modelhub.content.manifest import Manifest
@@ -19,6 +21,7 @@ from modelhub.content.stored_file import open_stored
 from modelhub.content.tree import survey
 from modelhub.coordinator import (
     bootstrap,
+    chunk_rows,
     compare,
     deliver,
     fetch,
@@ -563,10 +566,17 @@ class Hub:
         self._open()
         return fsck.check_hub(self._ctx, data=data, progress=progress)
 
-    def sweep(self, *, progress: Progress = ignore_progress) -> Sweep:
-        """Settle what crashed writers left behind, and bring search up to the log."""
+    def sweep(self, *, chunks: bool = False, progress: Progress = ignore_progress) -> Sweep:
+        """Settle what crashed writers left behind, and bring search up to the log.
+
+        With ``chunks`` also put the row of every chunk again, from the packs themselves: for a hub
+        that lost those rows, and with them the knowledge of what need not be stored again.
+        """
         self._open()
-        return sweep.sweep(self._ctx, progress)
+        swept = sweep.sweep(self._ctx, progress)
+        if not chunks:
+            return swept
+        return structs.replace(swept, chunks=chunk_rows.put_chunk_rows(self._ctx, progress))
 
     def status(self) -> Status:
         """How each store is; one that is away is a result, not an error."""

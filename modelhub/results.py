@@ -255,12 +255,16 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sweep did: intents looked at, attempts fenced off, documents written, rows removed."""
+    """What a sweep did: intents looked at, attempts fenced off, documents written, rows removed.
+
+    ``chunks`` are the rows of chunks that were put again, where that was asked for.
+    """
 
     intents: int
     fenced: int
     documents: int
     removed: int
+    chunks: int = 0
 
 
 class SearchLag(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,14 +34,15 @@ def status(door: Door) -> None:
         door.answer(hub.status(), text.status)
 
 
-@verb("admin sweep")
-def sweep(door: Door) -> None:
+@verb("admin sweep", "admin sweep --chunks")
+@click.option("--chunks", is_flag=True, help="Put lost rows of chunks again, from every pack.")
+def sweep(door: Door, chunks: bool) -> None:
     """Finish or give up what interrupted changes left behind.
 
     Safe at any time and from several places at once.
     """
     with door.hub() as hub, progress(in_bytes=False) as advance:
-        swept = hub.sweep(progress=advance)
+        swept = hub.sweep(chunks=chunks, progress=advance)
     door.answer(swept, text.sweep)
 
 

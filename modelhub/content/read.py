@@ -14,7 +14,7 @@ from modelhub.content.pack import (
     LARGEST_OFFSET,
     RAW,
     PackMissing,
-    pack_missing,
+    TrailerRecord,
     read_pack,
 )
 from modelhub.errors import CorruptData, InvalidInput, ModelhubError
@@ -30,13 +30,23 @@ _READERS = 4
 Chunk = bytes | memoryview
 """A chunk's bytes, verified."""
 
-Moved = Callable[[str], Mapping[bytes, ChunkRef] | None]
+Places = Mapping[bytes, tuple[str, TrailerRecord]]
+"""Chunks by digest: in which pack each lies, and how."""
+
+Moved = Callable[[str], Places | None]
 """Where the chunks of a pack lie now whose file is not there; None where it was not rewritten."""
 
 
-def not_moved(_pack: str) -> Mapping[bytes, ChunkRef] | None:
+def not_moved(_pack: str) -> Places | None:
     """For packs that nobody rewrites."""
     return None
+
+
+def placed(pack: str, record: TrailerRecord, base: ChunkRef | None) -> ChunkRef:
+    """The chunk that a pack's trailer describes."""
+    return ChunkRef(
+        record.digest, record.length, pack, record.offset, record.stored, record.encoding, base
+    )
 
 
 class Reader:
@@ -135,9 +145,9 @@ class Reader:
         places = self._moved(missing.pack)
         if places is None:
             raise missing
-        found = [places.get(ref.digest) for ref in run]
+        found = [_moved_to(places, ref) for ref in run]
         if None in found:
-            raise pack_missing(missing.pack)
+            raise missing
         for moved in _runs(ref for ref in found if ref is not None):
             yield from self._run(moved)
 
@@ -163,6 +173,19 @@ class Reader:
                 remedy="Run `modelhub admin fsck`.",
             )
         return decoded
+
+
+def _moved_to(places: Places, ref: ChunkRef) -> ChunkRef | None:
+    """Where a chunk is now; a base that did not move with it is where it was."""
+    if ref.digest not in places:
+        return None
+    pack, record = places[ref.digest]
+    if record.base is None:
+        return placed(pack, record, None)
+    if record.base in places:
+        return placed(pack, record, placed(*places[record.base], None))
+    kept = ref.base is not None and ref.base.digest == record.base
+    return placed(pack, record, ref.base) if kept else None
 
 
 def _decoded(ref: ChunkRef, stored: Chunk, base: Chunk | None) -> Chunk | None:

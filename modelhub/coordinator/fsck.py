@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import TrailerRecord, pack_path, read_trailer
+from modelhub.content.read import placed
 from modelhub.coordinator import hints, index, keys, publish, relatives, sweep, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed, open_row
-from modelhub.coordinator.packs import placed
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, touched
 from modelhub.coordinator.verify import Check, check_chunk
 from modelhub.errors import CorruptData, NotFound

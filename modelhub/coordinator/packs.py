@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import PackMissing, TrailerRecord, pack_missing, pack_path, read_trailer
+from modelhub.content.read import Places
 from modelhub.coordinator import keys
 from modelhub.errors import CorruptData, OutcomeUnknown, Unavailable
 from modelhub.records import BaseHint, ChunkHint, PackRow, decode, encode
@@ -81,7 +82,7 @@ def register(ctx: Context, pack: str, size_bytes: int) -> bool:
     raise Unavailable(f"pack {pack} could not be registered: {said}", remedy="Try the push again.")
 
 
-def moved_chunks(stores: Stores, pack: str) -> Mapping[bytes, ChunkRef] | None:
+def moved_chunks(stores: Stores, pack: str) -> Places | None:
     """Where the chunks of a pack lie now that a collector rewrote, from its successors' trailers.
 
     Successors may have been rewritten as well. None where ``pack`` was not rewritten.
@@ -92,36 +93,25 @@ def moved_chunks(stores: Stores, pack: str) -> Mapping[bytes, ChunkRef] | None:
     return _moved(stores, pack, frozenset())
 
 
-def _moved(stores: Stores, pack: str, before: frozenset[str]) -> dict[bytes, ChunkRef] | None:
+def _moved(stores: Stores, pack: str, before: frozenset[str]) -> Places | None:
     value = stores.rows.get(keys.PACKS, keys.pack(pack))
     row = None if value is None else decode(value, PackRow, f"the row of pack {pack}")
     if row is None or row.state != "moved":
         return None
     if pack in before:
         raise pack_missing(pack)  # Rows that lead in a circle lead nowhere.
-    found: dict[bytes, ChunkRef] = {}
-    trailers: list[tuple[str, TrailerRecord]] = []
+    found: dict[bytes, tuple[str, TrailerRecord]] = {}
     for successor in row.successors:
         try:
-            trailers += [(successor, record) for record in read_trailer(stores.weights, successor)]
+            records = read_trailer(stores.weights, successor)
         except PackMissing:
             further = _moved(stores, successor, before | {pack})
             if further is None:
                 raise
             found.update(further)
-    whole = [place for place in trailers if place[1].base is None]
-    found.update((record.digest, placed(at, record, None)) for at, record in whole)
-    for at, record in trailers:
-        if record.base is not None and record.base in found:
-            found[record.digest] = placed(at, record, found[record.base])
+        else:
+            found.update((record.digest, (successor, record)) for record in records)
     return found
-
-
-def placed(pack: str, record: TrailerRecord, base: ChunkRef | None) -> ChunkRef:
-    """The chunk that a pack's trailer describes."""
-    return ChunkRef(
-        record.digest, record.length, pack, record.offset, record.stored, record.encoding, base
-    )
 
 
 def chunk_hint(ref: ChunkRef) -> bytes:

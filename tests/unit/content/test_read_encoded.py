@@ -13,8 +13,15 @@ from blake3 import blake3
 from modelhub.backends.memory import MemoryWeights
 from modelhub.content.encoding import encode
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
-from modelhub.content.pack import PackMissing, PackWriter, new_pack_id, pack_path
-from modelhub.content.read import READ_BYTES, Reader
+from modelhub.content.pack import (
+    PackMissing,
+    PackWriter,
+    TrailerRecord,
+    new_pack_id,
+    pack_path,
+    read_trailer,
+)
+from modelhub.content.read import READ_BYTES, Places, Reader
 from modelhub.errors import CorruptData
 
 PIECE_BYTES = 1 << 20
@@ -157,14 +164,21 @@ def test_a_difference_from_a_difference_is_refused(
         Reader(weights).chunk(deep)
 
 
+def places_of(
+    weights: MemoryWeights, refs: Sequence[ChunkRef]
+) -> dict[bytes, tuple[str, TrailerRecord]]:
+    """The pack that holds ``refs``, as its trailer has it."""
+    pack = refs[0].pack
+    return {record.digest: (pack, record) for record in read_trailer(weights, pack)}
+
+
 def test_what_was_moved_is_read_where_it_is_now(
     weights: MemoryWeights, bases: Sequence[ChunkRef], refs: Sequence[ChunkRef]
 ) -> None:
-    successor = stored(weights, [*TUNED[3:], *TUNED[:3]])
-    places = {ref.digest: ref for ref in successor}
+    places = places_of(weights, stored(weights, [*TUNED[3:], *TUNED[:3]]))
     weights.remove(pack_path(refs[0].pack))
 
-    def moved(pack: str) -> dict[bytes, ChunkRef] | None:
+    def moved(pack: str) -> Places | None:
         return places if pack == refs[0].pack else None
 
     assert list(Reader(weights, moved).chunks(refs)) == TUNED
@@ -178,7 +192,7 @@ def test_what_was_moved_is_read_where_it_is_now(
 def test_bases_that_were_moved_are_followed_too(
     weights: MemoryWeights, bases: Sequence[ChunkRef], refs: Sequence[ChunkRef]
 ) -> None:
-    places = {ref.digest: ref for ref in stored(weights, BASES[::-1])}
+    places = places_of(weights, stored(weights, BASES[::-1]))
     weights.remove(pack_path(bases[0].pack))
     reader = Reader(weights, lambda pack: places if pack == bases[0].pack else None)
     assert list(reader.chunks(refs)) == TUNED
