@@ -161,7 +161,9 @@ def _imports_of_one(file: BinaryIO, end: int, budget: Budget, found: set[Import]
             case (module, inner):
                 found.add((_name(module), _name(inner)))
         if name == "STACK_GLOBAL":
-            module, inner = [None, None, *stack][-2:]
+            if len(stack) < 2:
+                raise Unreadable("nothing to import")
+            module, inner = stack[-2:]
             found.add((_name(module), _name(inner)))
         elif name in ("EXT1", "EXT2", "EXT4"):
             found.add((HIDDEN, HIDDEN))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +18,7 @@ from modelhub.content.layout.spans import Unsound
 from modelhub.content.layout.zipped import Member, member_begin, zip_members
 from modelhub.describe.draft import Draft
 from modelhub.describe.pickle_code import Budget, Import, Unreadable, imports
-from modelhub.describe.pickle_policy import is_dangerous
+from modelhub.describe.pickle_policy import HIDDEN, is_dangerous
 
 SUFFIXES = (
     *(".pt", ".pth", ".bin", ".ckpt"),
@@ -78,8 +77,20 @@ def _look(file: BinaryIO, end: int, name: str, budget: Budget, found: set[Import
     elif magic.startswith(b"\x80") or name.endswith(_ALWAYS):
         imports(file, end, budget, found)
     else:
-        with suppress(Unreadable):  # most likely no pickle: they seldom begin in another way
-            imports(file, end, budget, found)
+        found |= _in_what_may_be_none(file, end, budget)
+
+
+def _in_what_may_be_none(file: BinaryIO, end: int, budget: Budget) -> set[Import]:
+    """What a file imports that does not begin as pickles mostly do.
+
+    If it breaks off it is most likely none, and what its noise seems to hide is nothing.
+    """
+    found: set[Import] = set()
+    try:
+        imports(file, end, budget, found)
+    except Unreadable:
+        return {each for each in found if HIDDEN not in each}
+    return found
 
 
 def _look_into_archive(file: BinaryIO, end: int, budget: Budget, found: set[Import]) -> None:

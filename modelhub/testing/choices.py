@@ -23,10 +23,10 @@ COMMON = "共用"
 _CONTENTS = (b"", b"a", b"weights" * 300, bytes(range(256)) * 2600)
 # Of no chunk, one and several: the last is longer than the shortest chunk.
 
-_PATHS = ("model.bin", "weights/层 一.bin", "bin/run.sh", "ملف.txt", "n\u0303.txt", "ñ.txt", "空")
+_PATHS = ("model.dat", "weights/层 一.dat", "bin/run.sh", "ملف.txt", "n\u0303.txt", "ñ.txt", "空")
 
 PATTERNS: dict[str, Callable[[str], bool]] = {
-    "*.bin": lambda path: path.endswith(".bin"),
+    "*.dat": lambda path: path.endswith(".dat"),
     "/weights/": lambda path: path.startswith("weights/"),
     "空": lambda path: path == "空",
 }

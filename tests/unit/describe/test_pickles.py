@@ -330,3 +330,10 @@ def test_a_warning_keeps_its_place_beside_a_full_card(tmp_path: Path, evil: byte
     found = extra(tmp_path, **{"README.md": card.encode(), "m.pt": evil})
     assert found["pickle.dangerous"] == f"m.pt: {EVIL}"
     assert len(found) == 128 + 1
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x93", b"\x93.", b"NN\x93", b"N\x93.", b"\x82\x01"], ids=lambda data: data.hex()
+)
+def test_noise_hides_nothing(tmp_path: Path, data: bytes) -> None:
+    assert one(tmp_path, "weights.bin", data) == {}
