@@ -187,7 +187,6 @@ HIDDEN_NAMES = {
     "escapes": b"S'\\x6fs'\nVsystem\n\x93.",
     "a registered number": b"\x80\x02\x82\x01.",
     "a computed name": b"\x80\x04\x8c\x02os]\x93.",
-    "nothing there": b"\x80\x04\x93.",
     "no name": b"c..\n\xff\n.",
     "a long name": b"c" + b"a" * 300 + b"\nb\n.",
     "a longer name": b"c" + b"a" * 9000 + b"\nb\n.",
