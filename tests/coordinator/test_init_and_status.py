@@ -33,7 +33,7 @@ from tests.coordinator.conftest import MOOD, hub_folder, push, refused
 from tests.live.hubs import LiveHubs, profile
 from tests.live.stack import LiveStack
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 5.0
 
 
 def query(folder: Path, sql: str) -> list[tuple[object, ...]]:

@@ -24,6 +24,7 @@ PACK_BYTES = 4 << 20
 FILE_BYTES = 96 << 20
 
 PUSH = """
+import signal
 import sys
 from modelhub import connect
 from modelhub.content import windows
@@ -34,6 +35,8 @@ storing.PACK_TARGET_BYTES = storing._LARGE_PACK_BYTES = 4 << 20
 
 def progress(phase, done, total):
     print(done, flush=True)
+    if done > total * 3 // 4:
+        signal.pause()  # whoever is to kill this process may be late
 
 connect(sys.argv[1]).push("big", sys.argv[2], progress=progress)
 """
