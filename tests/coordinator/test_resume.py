@@ -74,7 +74,7 @@ def killed_pushes(home: Path, source: Path, kills: int) -> Iterator[int]:
     """Pushes that end by SIGKILL at random moments; how far each came, in bytes."""
     moments = random.Random(1)
     for _ in range(kills):
-        lines = moments.randrange(1, 60)
+        lines = moments.randrange(1, 30)
         with subprocess.Popen(
             [sys.executable, "-c", PUSH, str(home), str(source)], stdout=subprocess.PIPE, text=True
         ) as process:
