@@ -9,7 +9,8 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from modelhub.content.cut import parts
-from modelhub.content.tree import SourceFile, open_unchanged
+from modelhub.content.tree import SourceFile, open_unchanged, reading
+from modelhub.names import shown
 
 WORTHWHILE_BYTES = 64 << 20
 """Below this much of tensors, a difference from another model saves too little to look for one."""
@@ -26,15 +27,16 @@ def architecture(sources: Sequence[SourceFile]) -> str:
     if sum(source.size_bytes for source in sources) < WORTHWHILE_BYTES:
         return ""
     found: dict[tuple[str, str], int] = {}
-    locations = {source.path: source.location for source in sources}
+    by_path = {source.path: source for source in sources}
     for source in sources:
         with ExitStack() as opened, open_unchanged(source) as file:
 
             def beside(path: str, opened: ExitStack = opened) -> BinaryIO | None:
-                location = locations.get(path)
-                return None if location is None else opened.enter_context(location.open("rb"))
+                other = by_path.get(path)
+                return None if other is None else opened.enter_context(open_unchanged(other))
 
-            known = parts(file, source.size_bytes, source.path, beside)
+            with reading(shown(source.path)):
+                known = parts(file, source.size_bytes, source.path, beside)
         for size_bytes, part in known or ():
             if part is not None:
                 key = (part.tensor, part.dtype)

@@ -20,6 +20,10 @@ class Bases:
 
     def __init__(self, reader: Reader, manifests: Sequence[Manifest]) -> None:
         self._reader = reader
+        self._files = [
+            {file.path: file for file in manifest.files if file.cutter != CONTENT_CUTTER}
+            for manifest in manifests
+        ]
         self._manifests = manifests
         self._known: dict[tuple[int, str], Mapping[Part, ChunkRef]] = {}
 
@@ -37,7 +41,7 @@ class Bases:
         return None
 
     def _parts(self, number: int, manifest: Manifest, path: str) -> Mapping[Part, ChunkRef]:
-        files = {file.path: file for file in manifest.files if file.cutter != CONTENT_CUTTER}
+        files = self._files[number]
         key = (number, path if path in files else "")
         if key not in self._known:
             found: dict[Part, ChunkRef] = {}

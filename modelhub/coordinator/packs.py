@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from modelhub.content.encoding import is_based, is_known
 from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import PackMissing, TrailerRecord, pack_missing, pack_path, read_trailer
 from modelhub.content.read import Places
@@ -123,7 +124,7 @@ def chunk_hint(ref: ChunkRef) -> bytes:
 
 
 def hinted_chunk(digest: bytes, value: bytes) -> ChunkRef | None:
-    """Where a hint says that the chunk lies; None where it cannot be read, which is no hint."""
+    """Where a hint says that the chunk lies; None where it says nothing that could be so."""
     try:
         hint = decode(value, ChunkHint, f"the hint of chunk {digest.hex()}")
         base = hint.base and ChunkRef(
@@ -136,6 +137,8 @@ def hinted_chunk(digest: bytes, value: bytes) -> ChunkRef | None:
         )
     except (CorruptData, ValueError):
         return None
-    return ChunkRef(
+    ref = ChunkRef(
         digest, hint.length, hint.pack, hint.offset, hint.stored, hint.encoding, base or None
     )
+    sound = is_known(ref.encoding) and is_based(ref.encoding) == (ref.base is not None)
+    return ref if sound else None

@@ -51,8 +51,10 @@ def _alike(ctx: Context, architecture: str) -> Iterator[Manifest]:
     rows = ctx.stores.rows
     candidates = keys.lookup_range("architecture", architecture)
     for key, _ in list(rows.scan(keys.LOOKUP, *candidates, limit=_LOOKED_AT)):
-        *_, name, number = keys.parse_lookup(key)
-        manifest = _manifest(ctx, f"{name}@{number}", architecture)
+        manifest = None
+        with suppress(CorruptData):  # a damaged key leads nowhere
+            *_, name, number = keys.parse_lookup(key)
+            manifest = _manifest(ctx, f"{name}@{number}", architecture)
         if manifest is not None:
             yield manifest
 

@@ -117,17 +117,21 @@ class Storing:
             PackRefused: a new pack was claimed by a collector; begin again.
             Unavailable: a store is away or full.
         """
-        attempt = 1
+        attempt, completed = 1, 0
         while True:
             try:
                 return self._store(sources, previous, progress)
             except _PackLost as lost:
                 self._drop_pack()
+                if len(self._own) > completed:  # it went on since the last one was lost
+                    attempt, completed = 1, len(self._own)
                 if attempt == _PACK_TRIES:
                     raise lost.cause from lost
             except KeyboardInterrupt:
-                self._keep_pack()
-                self._drop_pack()
+                try:
+                    self._keep_pack()
+                finally:
+                    self._drop_pack()
                 raise
             except BaseException:
                 self._drop_pack()
@@ -202,7 +206,10 @@ class Storing:
             if piece.digest not in self._placed and piece.digest not in self._coming
         }
         trusted = {d: self._trusted[d] for d in unknown if d in self._trusted}
-        candidates = {**self._hints(unknown.keys() - trusted.keys()), **trusted}
+        hinted = self._hints(unknown.keys() - trusted.keys())
+        # Of another length it is wrong, and reading what it says could take any amount of memory.
+        fitting = {d: ref for d, ref in hinted.items() if ref.length == len(unknown[d].data)}
+        candidates = {**fitting, **trusted}
         based = {
             digest: self._bases.find(sources[piece.index].path, piece.part, len(piece.data))
             for digest, piece in unknown.items()

@@ -109,6 +109,10 @@ def test_a_models_hint_misleads_no_reader_and_heals_with_the_next_change(
         b'{"pack": "%(pack)s", "offset": 16, "stored": 0, "length": 0}',
         b'{"pack": "%(pack)s", "offset": 9e99, "stored": 3000, "length": 3000}',
         b'{"pack": "%(pack)s", "offset": 16, "stored": 3000, "length": 3000, "encoding": 9}',
+        b'{"pack": "%(pack)s", "offset": 16, "stored": 3000, "length": 3000, "base": {"digest": "'
+        + b"0" * 64
+        + b'", "pack": "%(pack)s", "offset": 16, "stored": 3000, "encoding": 0}}',
+        b'{"pack": "%(pack)s", "offset": 16, "stored": 9, "length": 999999999999, "encoding": 2}',
         b'{"pack": "00000000000000000000000000000000", "offset": 1, "stored": 1, "length": 1}',
         b'{"pack": "../../../etc/passwd", "offset": 1, "stored": 1, "length": 1}',
         b'{"pack": "a\\u0000b", "offset": 1, "stored": 1, "length": 1}',
