@@ -33,7 +33,7 @@ FULL_WALKS = 1000
 
 
 def push(*, reuses: str = "", expected: int | None = None, request: bool = False) -> Task:
-    return Task(stores=True, reuses=reuses, expected=expected, request=request, attempts=4, names=8)
+    return Task(stores=True, reuses=reuses, expected=expected, request=request, attempts=4, names=4)
 
 
 def retire(op: str, number: int) -> Task:
