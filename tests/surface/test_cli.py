@@ -407,7 +407,7 @@ def test_admin_status_and_sweep_tell_what_hub_tells(run: Run, two: Path, hub: mo
     text = as_text(run("admin", "status"))
     assert ["models", "1"] in rows(text)
     swept = as_json(run("admin", "sweep", "--format", "json"))
-    assert set(swept) == {"intents", "fenced", "documents", "removed"}
+    assert set(swept) == {"intents", "fenced", "documents", "removed", "chunks"}
     assert ["fenced", "0"] in rows(as_text(run("admin", "sweep")))
 
 
