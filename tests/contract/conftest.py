@@ -8,20 +8,24 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelhub.backends.elastic_search import ElasticIndex
 from modelhub.backends.files import LocalWeights
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.backends.sqlite_rows import SqliteRows
 from modelhub.backends.sqlite_search import SqliteSearch
 from modelhub.errors import ModelhubError
 from modelhub.testing.contracts import RowBackend, SearchBackend, WeightBackend
+from tests.live.proxy import Proxy
 from tests.live.rows import hbase_rows
 from tests.live.search import elastic_search
+from tests.live.stack import LiveStack
+from tests.live.stand_in import StandIn, serving
 from tests.live.weights import arrow_file_weights, hdfs_weights, s3_weights, webhdfs_weights
 
 TABLE = "contract"
@@ -162,6 +166,43 @@ def weight_backend(request: Request, tmp_path: Path) -> Iterator[WeightBackend]:
 @pytest.fixture(params=SEARCHES.values(), ids=list(SEARCHES))
 def search_backend(request: Request, tmp_path: Path) -> Iterator[SearchBackend]:
     yield from request.param(request, tmp_path)
+
+
+@pytest.fixture
+def backend(stack: LiveStack) -> Iterator[RowBackend]:
+    """Tables on the real HBase."""
+    yield from hbase_rows(stack)
+
+
+@pytest.fixture
+def prefix(backend: RowBackend) -> str:
+    """What the names of the tables of ``backend`` begin with."""
+    with closing(backend.open()) as store:
+        found: str = store.describe()["prefix"]
+        return found
+
+
+@pytest.fixture
+def proxy(stack: LiveStack) -> Iterator[Proxy]:
+    """In front of the real gateway."""
+    with Proxy(stack.thrift_host, stack.thrift_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    """What answers in Elasticsearch's place."""
+    with serving(StandIn()) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., ElasticIndex]]:
+    """Opens indices that are closed at the end."""
+    with ExitStack() as held:
+        yield lambda *args, **options: held.enter_context(
+            closing(ElasticIndex(*args, **{"timeout_s": 5.0, **options}))
+        )
 
 
 @pytest.fixture

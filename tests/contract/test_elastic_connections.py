@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,6 @@ from tests.live.stand_in import HITS, Answer, StandIn, serving
 
 TARGET = "modelhub-t"
 DOCUMENTS = [Document("a", 1, {"name": "a"}), Document("b", 1, None)]
-
-
-@pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    with serving(StandIn()) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[..., ElasticIndex]]:
-    """Opens indices that are closed at the end."""
-    with ExitStack() as held:
-        yield lambda *args, **options: held.enter_context(
-            closing(ElasticIndex(*args, **{"timeout_s": 5.0, **options}))
-        )
 
 
 def raised(call: Callable[[], object]) -> ModelhubError:

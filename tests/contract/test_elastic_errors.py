@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,10 @@ from modelhub.errors import (
 )
 from modelhub.hub import Hub
 from modelhub.stores import Document, Query
-from tests.live.stand_in import HITS, Answer, Asked, StandIn, bulk_answer, error, serving, taken
+from tests.live.stand_in import HITS, Answer, Asked, StandIn, bulk_answer, error, taken
 
 TARGET = "modelhub-t"
 DOCUMENTS = [Document("a", 1, {"name": "a"}), Document("b", 1, None)]
-
-
-@pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    with serving(StandIn()) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[..., ElasticIndex]]:
-    """Opens indices that are closed at the end."""
-    with ExitStack() as held:
-        yield lambda *args, **options: held.enter_context(
-            closing(ElasticIndex(*args, **{"timeout_s": 5.0, **options}))
-        )
 
 
 @pytest.fixture

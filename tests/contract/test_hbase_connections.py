@@ -17,29 +17,11 @@ from modelhub.backends.hbase_rows import HBaseRows
 from modelhub.errors import NotFound, Unavailable
 from modelhub.testing.contracts import RowBackend
 from tests.live.proxy import WAIT_S, Fault, Proxy
-from tests.live.rows import Tables, hbase_rows
+from tests.live.rows import Tables
 from tests.live.stack import LiveStack
 
 FORK = multiprocessing.get_context("fork")
 T = "contract"
-
-
-@pytest.fixture
-def backend(stack: LiveStack) -> Iterator[RowBackend]:
-    yield from hbase_rows(stack)
-
-
-@pytest.fixture
-def proxy(stack: LiveStack) -> Iterator[Proxy]:
-    with Proxy(stack.thrift_host, stack.thrift_port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def prefix(backend: RowBackend) -> str:
-    with closing(backend.open()) as store:
-        found: str = store.describe()["prefix"]
-        return found
 
 
 @pytest.fixture

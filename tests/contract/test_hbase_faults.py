@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ from modelhub.stores import RowStore
 from modelhub.testing.contracts import RowBackend
 from modelhub.testing.contracts.rows import CALLS
 from tests.live.proxy import Proxy
-from tests.live.rows import hbase_rows
 from tests.live.stack import LiveStack
 from tests.live.stand_in_gateway import HOST, gateway, io_error
 
@@ -35,11 +34,6 @@ EVERY = {
 }
 every_call = pytest.mark.parametrize("call", EVERY.values(), ids=EVERY)
 Method = Callable[[RowStore, str], object]
-
-
-@pytest.fixture
-def backend(stack: LiveStack) -> Iterator[RowBackend]:
-    yield from hbase_rows(stack)
 
 
 def check_unavailable(store: HBaseRows, address: str, match: str, call: Method) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,23 +15,10 @@ from modelhub.testing.contracts import RowBackend
 from modelhub.testing.contracts.rows import CALLS, ODD_KEYS
 from tests.live.hadoop import second_gateway
 from tests.live.proxy import Fault, Proxy
-from tests.live.rows import hbase_rows
 from tests.live.stack import LiveStack
 
 HOST = "127.0.0.1"
 T = "contract"
-
-
-@pytest.fixture
-def backend(stack: LiveStack) -> Iterator[RowBackend]:
-    yield from hbase_rows(stack)
-
-
-@pytest.fixture
-def prefix(backend: RowBackend) -> str:
-    with closing(backend.open()) as store:
-        found: str = store.describe()["prefix"]
-        return found
 
 
 def test_a_framed_and_compact_gateway_keeps_the_contract(

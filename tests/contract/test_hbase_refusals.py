@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -15,7 +15,7 @@ from modelhub.errors import Forbidden, ModelhubError, NotFound, OutcomeUnknown, 
 from modelhub.stores import RowStore
 from modelhub.testing.contracts import RowBackend
 from modelhub.testing.contracts.rows import CALLS
-from tests.live.rows import Tables, hbase_rows
+from tests.live.rows import Tables
 from tests.live.stack import LiveStack
 from tests.live.stand_in_gateway import HOST, gateway, io_error
 
@@ -29,11 +29,6 @@ EVERY = {
 WRITES = {"put", "put_many", "put_if_absent", "check_and_put", "delete_many"}
 every_call = pytest.mark.parametrize("call", EVERY.values(), ids=EVERY)
 Method = Callable[[RowStore, str], object]
-
-
-@pytest.fixture
-def backend(stack: LiveStack) -> Iterator[RowBackend]:
-    yield from hbase_rows(stack)
 
 
 HBASE = "org.apache.hadoop.hbase"

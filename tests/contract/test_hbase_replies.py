@@ -24,8 +24,6 @@ from modelhub.backends.hbase_wire import Connection
 from modelhub.errors import ModelhubError, OutcomeUnknown, Unavailable
 from modelhub.testing.contracts import RowBackend
 from tests.live.proxy import WAIT_S, Fault, Proxy
-from tests.live.rows import hbase_rows
-from tests.live.stack import LiveStack
 
 SOON_S = 0.5
 T = "contract"
@@ -79,17 +77,6 @@ SCANS = {"scan", "scan, first rows"}
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hbase_scan, "PAGE_ROWS", PAGE_ROWS)
     monkeypatch.setattr(rows_module, "_BATCH_ROWS", PAGE_ROWS)
-
-
-@pytest.fixture
-def backend(stack: LiveStack) -> Iterator[RowBackend]:
-    yield from hbase_rows(stack)
-
-
-@pytest.fixture
-def proxy(stack: LiveStack) -> Iterator[Proxy]:
-    with Proxy(stack.thrift_host, stack.thrift_port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -217,12 +217,7 @@ class ArrowFiles:
 
     def run(self, path: str, call: Callable[[], T]) -> T:
         """Run a call that changes something."""
-        try:
-            return self._run(call)
-        except DeadlinePassedError as exc:
-            raise lost(self._where(path), str(exc)) from exc
-        except (OSError, pa.ArrowException) as exc:
-            raise translated(exc, self._where(path), writes=True) from exc
+        return self._run(path, call, writes=True)
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         try:
@@ -241,26 +236,23 @@ class ArrowFiles:
             raise unreachable(self._address, said) from exc
         return system, root.rstrip("/")
 
-    def _run(self, call: Callable[[], T]) -> T:
+    def _run(self, path: str, call: Callable[[], T], *, writes: bool) -> T:
         threads = self._threads.get()
-        return self._silence.waiting(
-            lambda timeout_s: threads.run(call, timeout_s), DeadlinePassedError
-        )
+        try:
+            return self._silence.waiting(
+                lambda timeout_s: threads.run(call, timeout_s), DeadlinePassedError
+            )
+        except DeadlinePassedError as exc:
+            raise (lost if writes else unreachable)(self._where(path), str(exc)) from exc
+        except (OSError, pa.ArrowException) as exc:
+            raise translated(exc, self._where(path), writes=writes) from exc
 
     def _root(self) -> str:
-        return self._reading("", lambda: self._opened.get()[1])
+        return self._run("", lambda: self._opened.get()[1], writes=False)
 
     def _ask(self, path: str, call: Callable[[fs.FileSystem, str], T]) -> T:
         """Run a call that changes nothing."""
-        return self._reading(path, lambda: self._call(path, call))
-
-    def _reading(self, path: str, call: Callable[[], T]) -> T:
-        try:
-            return self._run(call)
-        except DeadlinePassedError as exc:
-            raise unreachable(self._where(path), str(exc)) from exc
-        except (OSError, pa.ArrowException) as exc:
-            raise translated(exc, self._where(path), writes=False) from exc
+        return self._run(path, lambda: self._call(path, call), writes=False)
 
     def _change(self, path: str, call: Callable[[fs.FileSystem, str], T]) -> T:
         return self.run(path, lambda: self._call(path, call))
