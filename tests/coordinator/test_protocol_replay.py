@@ -33,7 +33,9 @@ FULL_WALKS = 1000
 
 
 def push(*, reuses: str = "", expected: int | None = None, request: bool = False) -> Task:
-    return Task(stores=True, reuses=reuses, expected=expected, request=request, attempts=4, names=4)
+    return Task(
+        stores=True, reuses=reuses, expected=expected, request=request, attempts=4, names=12
+    )
 
 
 def retire(op: str, number: int) -> Task:

@@ -12,9 +12,9 @@ walk takes only what both can do:
   them it put already. So that happens only while those are there.
 - Where the rows of packs are read, a condemned one is the only one that is not live: a model looks
   at all of them before it brings one back, the coordinator goes from row to row.
-- A client of a model gives up after a few lost attempts, the coordinator after a thousand: a walk
-  leaves who would give up where it is. Nor does it end with a pack that could not be written, where
-  the coordinator would try another.
+- A client of a model gives up after a few lost attempts or names of packs, the coordinator after a
+  thousand attempts, some packs that it could not write, and some that were taken from it: a walk
+  leaves who would give up in the one and go on in the other where it is.
 
 A publish without ``stores`` is for models alone: the coordinator always has a manifest to store.
 """
@@ -25,7 +25,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from modelhub.coordinator import log, packs, transaction
+from modelhub.coordinator import log, packs, publish, storing, transaction
 from modelhub.testing.protocol.actors import Actor
 from modelhub.testing.protocol.client import Client, Task
 from modelhub.testing.protocol.explore import Step
@@ -45,6 +45,7 @@ RETRIES = {
     "put_fence": ("read_log", log._RESOLVE_TRIES),
     "register_pack": ("resolve_pack", packs.TRIES),
     "revive_pack": ("read_packs", packs.TRIES),
+    "write_pack": ("read_chunks", storing._PACK_TRIES),
 }
 """What is tried again: where its actor stands after a try that settled nothing, and the tries."""
 
@@ -150,26 +151,30 @@ class _Limits:
 
     def count(self, step: Step[State]) -> None:
         """Take ``step``."""
-        tried = (step.actor, step.action + step.subject)
         if step.action == "scan_intents":
             self._fence_sent = False
             self._tries[SWEEPER, "put_fence"] = 0
         elif step.action == "put_fence" and step.outcome != "lands":
             self._fence_sent = True
-        if self._is_unsettled(step, actors(self._configuration, step.state)[step.actor]):
-            self._tries[tried] += 1
+        after = actors(self._configuration, step.state)[step.actor]
+        if self._is_unsettled(step, after):
+            self._tries[_tried(step)] += 1
         elif step.outcome == "ok":
-            self._tries[tried] = 0
+            self._tries[_tried(step)] = 0
+        if _is_refused(step, after):
+            self._tries[_refusals(step, after)] += 1
 
     def _lands(self, step: Step[State], sweeper: Actor) -> bool:
         waits = sweeper.at in {"put_fence", "read_log"}
         return step.action != "put_fence" or self._fence_sent or not waits
 
     def _goes_on(self, step: Step[State], after: Actor) -> bool:
+        if _is_refused(step, after):
+            return self._tries[_refusals(step, after)] + 1 < publish._RESTARTS
         if not self._is_unsettled(step, after):
             return True
         _, tries = RETRIES[step.action]
-        return self._tries[step.actor, step.action + step.subject] + 1 < tries
+        return self._tries[_tried(step)] + 1 < tries
 
     def _is_unsettled(self, step: Step[State], after: Actor) -> bool:
         return step.action in RETRIES and after.at == RETRIES[step.action][0]
@@ -187,8 +192,31 @@ class _Limits:
         if isinstance(me, Client) and step.action == "put_pins":
             there = {row.pack for row in state.stores.intents if row.txid == step.subject}
             return not me.packs or (step.outcome == "ok" and there.issuperset(me.packs))
-        if isinstance(me, Client) and isinstance(after, Client) and step.action == "write_pack":
+        if isinstance(me, Client) and isinstance(after, Client) and _stores_again(state, me, step):
             return after.told != "failed"
         if isinstance(me, Client) and step.action in {"read_head", "find_request"}:
             return me.attempt < task_of(self._configuration, step.actor).attempts
         return True
+
+
+def _tried(step: Step[State]) -> tuple[str, str]:
+    """What counts as tried again: a pack that could not be written has another name then."""
+    return step.actor, step.action + ("" if step.action == "write_pack" else step.subject)
+
+
+def _refusals(step: Step[State], client: Actor) -> tuple[str, str]:
+    """What counts as packs that were taken from an attempt."""
+    assert isinstance(client, Client)
+    return step.actor, f"refused {client.attempt}"
+
+
+def _is_refused(step: Step[State], after: Actor) -> bool:
+    return step.action in {"resolve_pack", "read_packs"} and after.at == "read_chunks"
+
+
+def _stores_again(state: State, me: Client, step: Step[State]) -> bool:
+    """Whether ``step`` leads to a further pack, or would if there were names left."""
+    if step.action == "write_pack":
+        return True
+    refused = {"read_packs": not me.new, "resolve_pack": bool(state.stores.pack(me.new).state)}
+    return step.outcome == "ok" and refused.get(step.action, False)
