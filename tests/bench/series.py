@@ -143,14 +143,15 @@ class Data:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def series(self, size_bytes: int) -> dict[str, Path]:
-        """The folders of the four versions, each with one safetensors file."""
+    def series(self, size_bytes: int, *, only: str = "") -> dict[str, Path]:
+        """The folders of the four versions, or of one, each with one safetensors file."""
         first = series_tensors(size_bytes)
         part = part_changed(first)
         versions = {"first": first, "unchanged": first, "part": part, "full": fine_tuned(part)}
         return {
             name: self._made(f"series-{size_bytes}/{name}", _model(tensors))
             for name, tensors in versions.items()
+            if only in ("", name)
         }
 
     def changes(self, shrink: int) -> list[Change]:

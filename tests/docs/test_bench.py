@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import hdfs, local, patterns, peers, series
+from tests.bench import hdfs, local, patterns, peers, series, tensor
 from tests.bench.rounds import STEPS
 from tests.live.stack import LiveStack
 
@@ -56,6 +56,14 @@ def test_every_change_costs_no_more_than_its_cuts(files: tuple[str, ...]) -> Non
     # What an insertion costs depends on its place: the piece that it falls into, or the next too.
     assert opaque["what"] == "opaque file, 1 KB inserted, fast"
     assert 0.5 < opaque["figure"] < 2 * 2 + 0.2
+
+
+def test_one_tensor_takes_its_own_bytes(files: tuple[str, ...]) -> None:
+    tensor.main([*files, "--size", "64MiB", "--rounds", "2"])
+    verdicts = holds(written(files))
+    assert verdicts["bytes read : bytes stored, fast"]
+    assert verdicts["bytes read : bytes stored, auto"]
+    assert "get_tensor : raw read, auto" in verdicts
 
 
 def test_the_series_on_hdfs_runs_beside_the_shell(stack: LiveStack, files: tuple[str, ...]) -> None:
