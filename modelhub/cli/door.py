@@ -28,8 +28,10 @@ class Door:
     def hub(self) -> Hub:
         """The hub, to be closed by ``with``; nothing is read before it is asked for something."""
         # Connecting brings in the stores and Arrow, which help and usage errors do without.
+        from modelhub.cli.memory import keep_buffers
         from modelhub.connect import connect
 
+        keep_buffers()
         return connect(self.hub_url)
 
     def hbase_script(self) -> str:

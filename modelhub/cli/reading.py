@@ -85,19 +85,21 @@ def cat(door: Door, revision: str, file: str) -> None:
 def tensors(door: Door, revision: str, include: tuple[str, ...]) -> None:
     """List the tensors of a version: dtypes, shapes, sizes, files.
 
-    Looked into are safetensors and GGUF files; only their headers are read.
+    Looked into are safetensors and GGUF files, else numpy's; only their headers are read.
     """
     with door.hub() as hub:
         door.answer(hub.tensors(revision, include=include).listing(), text.tensors)
 
 
-@verb("log nlp.sentiment --limit 10")
+@verb("log nlp.sentiment --limit 10", "log nlp.sentiment --since 2026-05-01 --until 2026-06-01")
 @click.argument("name")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The newest N alone.")
-def log(door: Door, name: str, limit: int | None) -> None:
+@click.option("--since", metavar="TIME", help="Changes from then on, as in 2026-05-01T12:00Z.")
+@click.option("--until", metavar="TIME", help="Changes up to then, that moment included.")
+def log(door: Door, name: str, limit: int | None, since: str | None, until: str | None) -> None:
     """Show every change of a model, newest first."""
     with door.hub() as hub:
-        door.answer(hub.log(name, limit=limit), text.log)
+        door.answer(hub.log(name, limit=limit, since=since, until=until), text.log)
 
 
 @verb("search sentiment chinese", "search sentiment --all-versions")

@@ -20,9 +20,10 @@ class Bases:
 
     def __init__(self, reader: Reader, manifests: Sequence[Manifest]) -> None:
         self._reader = reader
-        self._files = [
-            {file.path: file for file in manifest.files if file.cutter != CONTENT_CUTTER}
-            for manifest in manifests
+        self._files = [{file.path: file for file in manifest.files} for manifest in manifests]
+        self._cut = [
+            {path: file for path, file in files.items() if file.cutter != CONTENT_CUTTER}
+            for files in self._files
         ]
         self._manifests = manifests
         self._known: dict[tuple[int, str], Mapping[Part, ChunkRef]] = {}
@@ -41,19 +42,21 @@ class Bases:
         return None
 
     def _parts(self, number: int, manifest: Manifest, path: str) -> Mapping[Part, ChunkRef]:
-        files = self._files[number]
+        files = self._cut[number]
         key = (number, path if path in files else "")
         if key not in self._known:
             found: dict[Part, ChunkRef] = {}
             for file in [files[path]] if path in files else files.values():
-                found.update(self._parts_of(manifest, file))
+                found.update(self._parts_of(number, manifest, file))
             self._known[key] = found
         return self._known[key]
 
-    def _parts_of(self, manifest: Manifest, file: ManifestFile) -> Mapping[Part, ChunkRef]:
+    def _parts_of(
+        self, number: int, manifest: Manifest, file: ManifestFile
+    ) -> Mapping[Part, ChunkRef]:
         def beside(name: str) -> BinaryIO | None:
-            found = [other for other in manifest.files if other.path == name]
-            return open_stored(self._reader, manifest, found[0]) if found else None
+            other = self._files[number].get(name)
+            return None if other is None else open_stored(self._reader, manifest, other)
 
         refs = manifest.chunks(file)
         try:

@@ -169,6 +169,10 @@ class Manifest:
         """The file's chunks in order, made on the spot."""
         return self._refs(file.first_chunk, file.first_chunk + file.chunk_count)
 
+    def every_chunk(self) -> list[ChunkRef]:
+        """The chunks of all files in order, those twice that occur twice."""
+        return self._refs(0, len(self._ends))
+
     def spanning(self, file: ManifestFile, offset: int, length: int) -> tuple[list[ChunkRef], int]:
         """The chunks that hold these bytes of the file, and where in the first of them they begin.
 

@@ -17,7 +17,7 @@ from modelhub.content.pack import (
     TrailerRecord,
     read_pack,
 )
-from modelhub.errors import CorruptData, InvalidInput, ModelhubError
+from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
 from modelhub.records import Address
 from modelhub.stores import WeightStore
 
@@ -90,6 +90,15 @@ class Reader:
                     if failure is not None:
                         raise failure
 
+    def intact(self, refs: Sequence[ChunkRef]) -> Iterator[bool]:
+        """Whether each chunk can be had and is what its digest says, in the order given.
+
+        Only ``Unavailable`` is raised.
+        """
+        with closing(mapped(self._intact_run, _runs(refs), threads=_READERS)) as found:
+            for run in found:
+                yield from run
+
     def file(
         self, manifest: Manifest, file: ManifestFile, *, start_chunk: int = 0
     ) -> Iterator[Chunk]:
@@ -122,6 +131,17 @@ class Reader:
         except ModelhubError as exc:
             return chunks, exc
         return chunks, None
+
+    def _intact_run(self, run: Sequence[ChunkRef]) -> list[bool]:
+        intact: list[bool] = []
+        while len(intact) < len(run):
+            chunks, failure = self._try_run(run[len(intact) :])
+            intact += [True] * len(chunks)
+            if isinstance(failure, CorruptData | NotFound):
+                intact.append(False)
+            elif failure is not None:
+                raise failure
+        return intact
 
     def _run(self, run: Sequence[ChunkRef]) -> Iterator[Chunk]:
         """The chunks of a run, which lie side by side."""

@@ -32,11 +32,12 @@ class Region(NamedTuple):
         )
 
 
-def region(shape: tuple[int, ...], key: object) -> Region:
+def region(shape: tuple[int, ...], key: object, *, in_columns: bool = False) -> Region:
     """The region that ``tensor[key]`` means, as numpy understands it.
 
     ``key`` is a whole number, a slice, an ellipsis, or a tuple of these. The run is as short as
-    the first dimensions allow: whole entries of the first that is not narrowed to a number.
+    the first dimensions allow: whole entries of the first that is not narrowed to a number. Where
+    the tensor lies ``in_columns`` these are its last, and ``run`` and ``within`` are reversed.
 
     Raises:
         InvalidInput: it is something else, or not inside the tensor.
@@ -46,6 +47,8 @@ def region(shape: tuple[int, ...], key: object) -> Region:
     kept = tuple(len(found) for found, part in zip(wanted, keys, strict=True) if _is_slice(part))
     if not prod(map(len, wanted)):
         return Region(0, (0,), (slice(0, 0, 1),), kept)
+    if in_columns:
+        shape, wanted = shape[::-1], wanted[::-1]
     offset, outer = 0, True
     run, within = [], []
     for axis, (size, found) in enumerate(zip(shape, wanted, strict=True)):

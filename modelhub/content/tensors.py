@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
@@ -12,18 +13,22 @@ from modelhub.content.manifest import Manifest, ManifestFile
 from modelhub.content.read import Reader
 from modelhub.content.safetensors_layout import safetensors_header
 from modelhub.content.stored_file import open_stored
-from modelhub.content.tensor_region import Region
+from modelhub.content.tensor_region import region
 from modelhub.errors import InvalidInput
 from modelhub.names import shown
 
-SUFFIXES = (".safetensors", ".gguf")
-"""The formats that name their tensors and say in which order the dimensions are."""
+_SAFETENSORS, _NPY = ".safetensors", ".npy"
+SUFFIXES = ((_SAFETENSORS, ".gguf"), (_NPY, ".npz"))
+"""Of models, and of arrays in general, which are looked into where no model is."""
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """A tensor: ``size_bytes`` from ``offset`` on in ``file``; outermost dimension first."""
+    """A tensor: ``size_bytes`` from ``offset`` on in ``file``; outermost dimension first.
+
+    Where it lies ``in_columns``, its bytes have the dimensions in the reverse order.
+    """
 
     name: str
     dtype: str
@@ -31,6 +36,7 @@ class Tensor(msgspec.Struct, frozen=True):
     file: ManifestFile
     offset: int
     size_bytes: int
+    in_columns: bool = False
 
 
 class Contents(NamedTuple):
@@ -41,17 +47,17 @@ class Contents(NamedTuple):
 
 
 def contents(reader: Reader, manifest: Manifest, file: ManifestFile) -> Contents:
-    """What a file holds whose name ends in one of ``SUFFIXES``; its header alone is read.
+    """What a file holds whose name ends in one of ``SUFFIXES``; its headers alone are read.
 
     Raises:
-        InvalidInput: it is not of the format that its name says.
+        InvalidInput: it is compressed, or not of the format that its name says.
     """
-    read = _safetensors if file.path.endswith(".safetensors") else _gguf
+    read = _safetensors if file.path.endswith(_SAFETENSORS) else _spanned
     with open_stored(reader, manifest, file) as stored:
         found = read(cast(BinaryIO, stored), file)
     if found is None:
         raise InvalidInput(
-            f"{shown(file.path)} is not of the format that its name says",
+            f"{shown(file.path)} is compressed, or not of the format that its name says",
             remedy="Leave it out by `include`, or read its bytes with `hub.open`.",
         )
     return found
@@ -69,7 +75,7 @@ def _safetensors(stored: BinaryIO, file: ManifestFile) -> Contents | None:
     return Contents(tensors, header.metadata)
 
 
-def _gguf(stored: BinaryIO, file: ManifestFile) -> Contents | None:
+def _spanned(stored: BinaryIO, file: ManifestFile) -> Contents | None:
     spans = layout(stored, file.size_bytes, file.path, alone)
     if spans is None:
         return None
@@ -77,24 +83,33 @@ def _gguf(stored: BinaryIO, file: ManifestFile) -> Contents | None:
     for span in spans:
         if span.tensor:
             size_bytes = span.size_bytes - span.padding_bytes
-            tensors.append(Tensor(span.tensor, span.dtype, span.shape, file, at, size_bytes))
+            name = file.path.removesuffix(_NPY) if file.path.endswith(_NPY) else span.tensor
+            shape = span.shape[::-1] if span.in_columns else span.shape
+            tensors.append(Tensor(name, span.dtype, shape, file, at, size_bytes, span.in_columns))
         at += span.size_bytes
     return Contents(tensors, {})
 
 
 def read_region(
-    reader: Reader, manifest: Manifest, tensor: Tensor, region: Region, item_bytes: int
-) -> Bytes:
-    """The bytes of a region of a tensor whose elements have ``item_bytes`` each, in a new array.
+    reader: Reader, manifest: Manifest, tensor: Tensor, key: object
+) -> tuple[Bytes, tuple[int, ...]]:
+    """The bytes of ``tensor[key]`` in a new flat array, and the shape of what they are.
 
     Only the chunks that the region's run lies in are read, by several threads.
+
+    Raises:
+        InvalidInput: ``key`` is no index here, see ``region``.
     """
-    run = np.empty((*region.run, item_bytes), np.uint8)
-    begin = tensor.offset + region.offset * item_bytes
-    _fill(run.reshape(-1), reader, manifest, tensor.file, begin)
-    if not region.whole:
-        run = np.ascontiguousarray(run[region.within])
-    return run.reshape(-1)
+    item_bytes = tensor.size_bytes // max(1, prod(tensor.shape))
+    part = region(tensor.shape, key, in_columns=tensor.in_columns)
+    run = np.empty((*part.run, item_bytes), np.uint8)
+    _fill(run.reshape(-1), reader, manifest, tensor.file, tensor.offset + part.offset * item_bytes)
+    if not part.whole:
+        run = run[part.within]
+    if tensor.in_columns:
+        axes = range(run.ndim - 1)
+        run = run.transpose(*axes[::-1], run.ndim - 1)
+    return np.ascontiguousarray(run).reshape(-1), part.shape
 
 
 def _fill(out: Bytes, reader: Reader, manifest: Manifest, file: ManifestFile, offset: int) -> None:

@@ -5,7 +5,7 @@ Nothing found ends the check: what cannot be read is named, and the rest is look
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from itertools import groupby
@@ -151,8 +151,8 @@ class _HubCheck:
         found = self._manifest(change.version.manifest)
         if isinstance(found, CorruptData):
             self.check.report("manifest-damaged", subject, found)
-        elif not set(found.packs) <= set(change.version.packs):
-            cause = "it names packs that its log entry does not"
+        elif not {*found.packs, change.version.manifest.pack} <= set(change.version.packs):
+            cause = "it takes packs that its log entry does not name"
             self.check.report("manifest-damaged", subject, cause)
         else:
             for pack in found.wrong:
@@ -165,18 +165,18 @@ class _HubCheck:
             manifest = relatives.manifest_at(self.ctx, address)
         except CorruptData as exc:
             return exc
-        wrong = set()
-        for file in manifest.files if self._data else ():
-            for ref in manifest.chunks(file):
-                if ref.base is not None:
-                    self._bases[ref.base.digest] = ref.base
-                held = self._trailer(ref.pack)
-                if held is None:
-                    continue  # Reported with its pack.
-                record = held.get(ref.digest)
-                if record is None or (record.offset, record.stored) != (ref.offset, ref.stored):
-                    wrong.add(ref.pack)
-        return _Contents(manifest.packs(), tuple(sorted(wrong)))
+        wrong = []
+        chunks = manifest.every_chunk() if self._data else []
+        bases = {ref.base.digest: ref.base for ref in chunks if ref.base is not None}
+        self._bases |= bases
+        # Pack by pack, so that each trailer is read once however many packs there are.
+        by_pack = sorted([*chunks, *bases.values()], key=lambda ref: ref.pack)
+        for pack, refs in groupby(by_pack, key=lambda ref: ref.pack):
+            held = self._trailer(pack)
+            # One that has no trailer is reported with its pack.
+            if held is not None and not all(_is_held(held, ref) for ref in refs):
+                wrong.append(pack)
+        return _Contents(manifest.packs(), tuple(wrong))
 
     def _read_trailer(self, pack: str) -> dict[bytes, TrailerRecord] | None:
         try:
@@ -306,6 +306,11 @@ class _HubCheck:
                 if attempt.intent is not None and now > attempt.lease + 2 * grace:
                     cause = f"its lease ended at {attempt.lease.isoformat()}"
                     self.check.report("intent-overdue", f"{name} {attempt.txid}", cause)
+
+
+def _is_held(held: Mapping[bytes, TrailerRecord], ref: ChunkRef) -> bool:
+    record = held.get(ref.digest)
+    return record is not None and (record.offset, record.stored) == (ref.offset, ref.stored)
 
 
 def _metadata_digests(log: Iterable[Sealed]) -> dict[int, str]:

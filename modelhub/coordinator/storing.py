@@ -8,7 +8,8 @@ registered once the file is complete. A pin counts when it was acknowledged or r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -24,20 +25,16 @@ from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Progress
 from modelhub.coordinator.packs import chunk_hint, hinted_chunk, live_packs, register
 from modelhub.coordinator.transaction import Attempt
-from modelhub.errors import (
-    AlreadyExists,
-    CorruptData,
-    ModelhubError,
-    NotFound,
-    OutcomeUnknown,
-    Unavailable,
-)
+from modelhub.errors import AlreadyExists, ModelhubError, OutcomeUnknown, Unavailable
 from modelhub.records import Address
 from modelhub.stores import NoSpace
 
 _HINT_BATCH = 5000
 _LARGE_PACK_BYTES = 64 << 20
 """From here on a pack is worth an effort to be found by the push that follows a broken-off one."""
+_MOST_REUSED, _REUSED_OF_MORE = 4000, 2000
+"""Earlier packs: a version's entry names each, and a row has 256 KiB. Where a predecessor needs
+more, half as many are reused, and what lies in the others is stored anew, together."""
 _PACK_TRIES = 4
 _PACK_PAUSE_S = 0.5
 """Doubled before each try: 7 s in all, since HDFS goes on naming a dead DataNode for about 5 s."""
@@ -88,12 +85,11 @@ class Storing:
         self._policy = policy
         self._bases = Bases(ctx.reader, trusted)
         self._trusted = {
-            ref.digest: ref
-            for manifest in reversed(trusted)
-            for file in manifest.files
-            for ref in manifest.chunks(file)
+            ref.digest: ref for manifest in reversed(trusted) for ref in manifest.every_chunk()
         }
         self._placed: dict[bytes, ChunkRef] = {}
+        self._scattered = _scattered(self._trusted.values())
+        self._proven: set[ChunkRef] = set()
         self._coming: set[bytes] = set()
         self._live: set[str] = set()
         self._refused: set[str] = set()
@@ -224,9 +220,11 @@ class Storing:
             },
             new_needed=self._writer is None and len(candidates) < len(unknown),
         )
-        for digest, ref in candidates.items():
-            if self._is_usable(ref) and (digest in trusted or self._holds(ref)):
-                self._placed[digest] = ref
+        usable = [ref for ref in candidates.values() if self._is_usable(ref)]
+        self._prove([ref for ref in usable if ref.digest not in trusted])
+        for ref in usable:
+            if ref.digest in trusted or ref in self._proven:
+                self._placed[ref.digest] = ref
         fresh = [piece for digest, piece in unknown.items() if digest not in self._placed]
         self._coming.update(piece.digest for piece in fresh)
         found = [(piece, based.get(piece.digest)) for piece in fresh]
@@ -234,7 +232,7 @@ class Storing:
 
     def _rely_on(self, packs: set[str], *, new_needed: bool) -> None:
         """Pin packs, with a new one's name where one is needed, and see which may be relied on."""
-        unsure = packs - self._live - self._refused - self._own
+        unsure = packs - self._live - self._refused - self._own - self._scattered
         fresh = [self._begin_pack()] if new_needed and self._next_pack is None else []
         self._attempt.announce([*unsure, *fresh])
         live = live_packs(self._ctx, unsure)
@@ -251,12 +249,11 @@ class Storing:
         refs = (hinted_chunk(bytes.fromhex(key.decode()), value) for key, value in found.items())
         return {ref.digest: ref for ref in refs if ref is not None}
 
-    def _holds(self, ref: ChunkRef) -> bool:
-        try:
-            self._ctx.reader.chunk(ref)
-        except (CorruptData, NotFound):
-            return False
-        return True
+    def _prove(self, refs: Sequence[ChunkRef]) -> None:
+        """Read what hints say, but what was read before: a pack's bytes never change."""
+        unread = sorted(set(refs) - self._proven, key=lambda ref: (ref.pack, ref.offset))
+        intact = self._ctx.reader.intact(unread)
+        self._proven.update(ref for ref, holds in zip(unread, intact, strict=True) if holds)
 
     def _begin_pack(self) -> str:
         """A new pack's name. Its file is created by the first write, after the name is pinned."""
@@ -352,6 +349,18 @@ class Storing:
         self._coming.clear()
         self._live.clear()
         self._refused.clear()
+
+
+def _scattered(refs: Iterable[ChunkRef]) -> set[str]:
+    """The packs that are not to be reused, so that a version does not need too many."""
+    held: Counter[str] = Counter()
+    for ref in refs:
+        for place in (ref, ref.base):
+            if place is not None:
+                held[place.pack] += place.stored
+    if len(held) <= _MOST_REUSED:
+        return set()
+    return held.keys() - {pack for pack, _ in held.most_common(_REUSED_OF_MORE)}
 
 
 @contextlib.contextmanager

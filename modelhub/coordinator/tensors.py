@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +11,6 @@ from modelhub.content.ahead import mapped
 from modelhub.content.frameworks import casts
 from modelhub.content.manifest import Manifest, ManifestFile
 from modelhub.content.read import Reader
-from modelhub.content.tensor_region import region
 from modelhub.content.tensors import SUFFIXES, Tensor, contents, read_region
 from modelhub.errors import InvalidInput, NotFound
 from modelhub.names import shown
@@ -36,14 +34,8 @@ class Tensors:
         self._manifest = manifest
         self._tensors: dict[str, Tensor] = {}
         self._metadata: dict[str, str] = {}
-        named = [file for file in files if file.path.endswith(SUFFIXES)]
-        if not named:
-            raise NotFound(
-                f"none of the files ends in {' or '.join(SUFFIXES)}",
-                remedy="`modelhub show --files` lists them; read others with `hub.open`.",
-            )
         read = partial(contents, reader, manifest)
-        for found in [*mapped(read, named, threads=_HEADERS_AT_ONCE)]:
+        for found in [*mapped(read, _looked_into(files), threads=_HEADERS_AT_ONCE)]:
             for tensor in found.tensors:
                 self._add(tensor)
             self._metadata = found.metadata | self._metadata
@@ -99,11 +91,9 @@ class Tensors:
 
     def read(self, tensor: Tensor, key: object) -> Any:
         """``tensor[key]`` as an array of the framework; see ``TensorSlice``."""
-        part = region(tensor.shape, key)
         cast = self._cast(tensor)
-        item_bytes = tensor.size_bytes // max(1, prod(tensor.shape))
-        data = read_region(self._reader, self._manifest, tensor, part, item_bytes)
-        return cast(data).reshape(part.shape)
+        data, shape = read_region(self._reader, self._manifest, tensor, key)
+        return cast(data).reshape(shape)
 
     def _add(self, tensor: Tensor) -> None:
         other = self._tensors.setdefault(tensor.name, tensor)
@@ -149,6 +139,18 @@ class TensorSlice:
             NotInstalled: as for ``get_tensor``.
         """
         return self._tensors.read(self._tensor, key)
+
+
+def _looked_into(files: Sequence[ManifestFile]) -> list[ManifestFile]:
+    """The files of models; where there are none, those of arrays."""
+    for suffixes in SUFFIXES:
+        found = [file for file in files if file.path.endswith(suffixes)]
+        if found:
+            return found
+    raise NotFound(
+        f"none of the files ends in {' or '.join(suffix for kind in SUFFIXES for suffix in kind)}",
+        remedy="`modelhub show --files` lists them; read others with `hub.open`.",
+    )
 
 
 def _info(tensor: Tensor) -> TensorInfo:

@@ -102,6 +102,40 @@ def test_it_gives_up_after_four_tries_with_the_stores_own_words(
     assert sum(call.method == "create" for call in faults.calls) <= 5
 
 
+def test_what_hints_say_is_read_once_however_many_packs_are_lost(
+    stores: Stores, source: Path, tmp_path: Path
+) -> None:
+    hub_on(stores, tmp_path, []).init()
+    hub_on(stores, tmp_path, []).push("nlp.mood", source)
+    (source / "new.bin").write_bytes(random.Random(99).randbytes(2 * PACK_BYTES))
+    faults = Faults(stores, failing("create", Outcome.FAILS_BEFORE, at=1, times=3))
+    version = hub_on(faults.stores, tmp_path, []).push("nlp.other", source)
+    assert 2 * PACK_BYTES <= version.new_bytes < 2.1 * PACK_BYTES
+    read = [call.where for call in faults.calls if (call.store, call.method) == ("weights", "read")]
+    assert len(read) == len(set(read)) == FILES
+
+
+def test_what_lies_in_too_many_packs_is_brought_together(
+    stores: Stores, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version's entry names its packs, and a row holds only so much."""
+    hub = hub_on(stores, tmp_path, [])
+    hub.init()
+    hub.push("nlp.mood", source)
+    monkeypatch.setattr(storing, "_MOST_REUSED", 4)
+    monkeypatch.setattr(storing, "_REUSED_OF_MORE", 2)
+    monkeypatch.setattr(storing, "PACK_TARGET_BYTES", 1 << 30)
+    (source / "new.bin").write_bytes(b"new")
+    version = hub.push("nlp.mood", source)
+    stored_anew = FILES - 2
+    assert stored_anew * PACK_BYTES < version.new_bytes < (stored_anew + 0.1) * PACK_BYTES
+    pulled = hub.snapshot("nlp.mood@2")
+    for path in source.iterdir():
+        assert (pulled / path.name).read_bytes() == path.read_bytes()
+    assert not hub.fsck(data=True).findings
+    assert hub.push("nlp.mood", source).new_bytes == 0
+
+
 def test_a_full_store_is_told_at_once(
     stores: Stores, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

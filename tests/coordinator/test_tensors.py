@@ -203,6 +203,47 @@ def test_plain_tensors_of_gguf_are_read_and_quantised_ones_are_listed(
         assert file.read(34) == bytes(range(34))
 
 
+def test_arrays_of_numpy_are_read_where_no_model_is(hub: Hub, tmp_path: Path) -> None:
+    rows = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    held = {"a/rows": rows, "b/rows": rows + 1, "columns": np.asfortranarray(rows + 2)}
+    for name, array in held.items():
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "model" / name, array)
+    many = {"one": np.asfortranarray(bf16((5, 6)).astype(np.float32)), "flag": np.array(True)}
+    np.savez(tmp_path / "model" / "many.npz", allow_pickle=False, **many)
+    hub.push(NAME, tmp_path / "model")
+    tensors = hub.tensors(NAME)
+    assert sorted(tensors.keys()) == sorted([*held, *many])
+    for name, array in (held | many).items():
+        read = tensors.get_tensor(name)
+        assert (read.dtype, read.shape, read.flags.c_contiguous) == (array.dtype, array.shape, True)
+        np.testing.assert_array_equal(read, array)
+    keys: list[Any] = [1, (..., 2), (0, slice(1, 3)), (slice(None), 2, slice(3, 0, -2)), (1, 2, 3)]
+    for name in held:
+        for key in keys:
+            np.testing.assert_array_equal(tensors.get_slice(name)[key], held[name][key])
+
+    save_file({"w": rows}, tmp_path / "model" / "model.safetensors")
+    np.savez_compressed(tmp_path / "model" / "small.npz", w=rows)
+    hub.push(NAME, tmp_path / "model")
+    assert hub.tensors(NAME).keys() == ["w"]
+    assert hub.tensors(NAME, include=["many.npz"]).keys() == list(many)
+    with pytest.raises(InvalidInput, match=r"small\.npz.*compressed"):
+        hub.tensors(NAME, include=["small.npz"])
+
+
+def test_the_last_dimension_of_columns_costs_its_own_bytes(
+    hub: Hub, weights: Counted, tmp_path: Path
+) -> None:
+    array = np.asfortranarray(np.random.default_rng(0).integers(0, 2**32, (4096, 1024), np.uint32))
+    np.save(tmp_path / "w.npy", array)
+    hub.push(NAME, tmp_path / "w.npy", policy="fast")
+    part = hub.tensors(NAME).get_slice("w")
+    weights.read_bytes = 0
+    np.testing.assert_array_equal(part[:, 300], array[:, 300])
+    assert weights.read_bytes <= 4 * MIB
+
+
 BIG = 32 * MIB
 
 

@@ -32,12 +32,20 @@ _PLAIN_KINDS = "fiubcV"
 
 
 class NpyHeader(NamedTuple):
-    """Where the array begins after the ``.npy`` does, its dtype (``O`` for objects) and shape."""
+    """Where the array begins after the ``.npy`` does, its dtype (``O`` for objects) and shape.
+
+    The shape is that of the bytes: reversed where ``in_columns``.
+    """
 
     size_bytes: int
     dtype: str
     shape: tuple[int, ...]
     array_bytes: int
+    in_columns: bool = False
+
+    def span(self, name: str) -> Span:
+        """The array."""
+        return Span(self.array_bytes, name, self.dtype, self.shape, in_columns=self.in_columns)
 
 
 def npy_header(file: BinaryIO, begin: int, limit_bytes: int) -> NpyHeader:
@@ -62,14 +70,15 @@ def npy_header(file: BinaryIO, begin: int, limit_bytes: int) -> NpyHeader:
     if descr is None or order is None or shape is None:
         raise Unsound("an unknown header")
     sizes = _sizes(shape[1])
-    if order[1] == b"True":
-        sizes = sizes[::-1]  # as the bytes lie
+    in_columns = order[1] == b"True" and len(sizes) > 1
+    if in_columns:
+        sizes = sizes[::-1]
     swapped, kind, item = descr[1] == b">", descr[2].decode(), int(descr[3])
     if kind not in _PLAIN_KINDS:
         raise Unsound("an unknown dtype")
     native = None if swapped and item > 1 else _DTYPES.get(f"{kind}{item}")
     dtype = native or b"".join(descr.groups()).decode()
-    return NpyHeader(fields.at - begin, dtype, sizes, math.prod(sizes) * item)
+    return NpyHeader(fields.at - begin, dtype, sizes, math.prod(sizes) * item, in_columns)
 
 
 def _sizes(text: bytes) -> tuple[int, ...]:
@@ -88,6 +97,4 @@ def npy_spans(file: BinaryIO, size_bytes: int, path: str) -> list[Span]:
     header = npy_header(file, 0, size_bytes)
     if header.dtype == "O" or header.size_bytes + header.array_bytes != size_bytes:
         raise Unsound("not an array, or not an array alone")
-    name = PurePosixPath(path).stem
-    array = Span(header.array_bytes, name, header.dtype, header.shape)
-    return filled([(header.size_bytes, array)], size_bytes)
+    return filled([(header.size_bytes, header.span(PurePosixPath(path).stem))], size_bytes)

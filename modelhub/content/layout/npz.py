@@ -38,6 +38,4 @@ def _arrays(file: BinaryIO, size_bytes: int) -> Iterator[tuple[int, Span]]:
         except Unsound:
             continue
         if header.dtype != "O" and header.size_bytes + header.array_bytes == member.size_bytes:
-            name = member.name.removesuffix(_SUFFIX)
-            array = Span(header.array_bytes, name, header.dtype, header.shape)
-            yield begin + header.size_bytes, array
+            yield begin + header.size_bytes, header.span(member.name.removesuffix(_SUFFIX))

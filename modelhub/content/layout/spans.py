@@ -16,8 +16,9 @@ class Span(NamedTuple):
         size_bytes: with the padding.
         tensor: its name; empty for headers and everything else that is no tensor.
         dtype: as safetensors spells it, or the format's own name for what safetensors has not.
-        shape: outermost dimension first.
+        shape: outermost dimension first, as the bytes lie.
         padding_bytes: how many of its last bytes only align what follows.
+        in_columns: whether the array itself has its dimensions in the reverse order (Fortran's).
     """
 
     size_bytes: int
@@ -25,6 +26,7 @@ class Span(NamedTuple):
     dtype: str = ""
     shape: tuple[int, ...] = ()
     padding_bytes: int = 0
+    in_columns: bool = False
 
 
 class Unsound(Exception):

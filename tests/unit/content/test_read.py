@@ -220,3 +220,26 @@ def test_a_flipped_bit_in_any_byte_of_a_pack_is_found_by_reading_or_by_its_trail
         location.write_bytes(damaged)
         with pytest.raises(CorruptData):
             check_all(weights, refs)
+
+
+@given(bad=st.sets(st.integers(0, 11)), per_pack=st.integers(1, 6), gone=st.booleans())
+def test_intact_names_each_chunk_that_cannot_be_had(
+    bad: set[int], per_pack: int, gone: bool
+) -> None:
+    weights = MemoryWeights()
+    pieces = [bytes([number]) * (number + 1) for number in range(12)]
+    refs = stored(weights, pieces, per_pack=per_pack)
+    for number in bad:
+        weights._files[pack_path(refs[number].pack)].data[refs[number].offset] ^= 1
+    if gone:
+        weights.remove(pack_path(refs[0].pack))
+    lost = bad | {number for number, ref in enumerate(refs) if gone and ref.pack == refs[0].pack}
+    assert list(Reader(weights).intact(refs)) == [number not in lost for number in range(12)]
+
+
+def test_intact_says_nothing_of_what_could_not_be_asked() -> None:
+    weights = Watched()
+    refs = stored(weights, PIECES)
+    weights.failing = set(range(1, 20))
+    with pytest.raises(Unavailable):
+        list(Reader(weights).intact(refs))

@@ -28,11 +28,12 @@ KEYS = st.one_of(
 )
 
 
-def taken(array: Any, key: object) -> Any:
+def taken(array: Any, key: object, *, in_columns: bool) -> Any:
     """What the region of ``key`` takes from the run of elements that it says."""
-    found = region(array.shape, key)
-    run = array.reshape(-1)[found.offset : found.offset + prod(found.run)]
-    return run.reshape(found.run)[found.within].reshape(found.shape)
+    found = region(array.shape, key, in_columns=in_columns)
+    run = array.reshape(-1, order="F" if in_columns else "C")
+    run = run[found.offset : found.offset + prod(found.run)].reshape(found.run)[found.within]
+    return (run.T if in_columns else run).reshape(found.shape)
 
 
 @given(st.data())
@@ -49,7 +50,8 @@ def test_a_region_takes_what_numpy_takes(data: st.DataObject) -> None:
         with pytest.raises(InvalidInput):
             region(shape, key)
         return
-    np.testing.assert_array_equal(taken(array, key), expected)
+    for in_columns in (False, True):
+        np.testing.assert_array_equal(taken(array, key, in_columns=in_columns), expected)
 
 
 @pytest.mark.parametrize(
