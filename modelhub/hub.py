@@ -31,6 +31,7 @@ from modelhub.coordinator import (
     keys,
     log,
     publish,
+    refs,
     relatives,
     retire,
     status,
@@ -50,6 +51,7 @@ from modelhub.describe.facts import apply as apply_facts
 from modelhub.errors import CorruptData, InvalidInput, NotFound
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
+from modelhub.refs import Aliases, Branches, Tags
 from modelhub.results import (
     Diff,
     FileInfo,
@@ -75,10 +77,13 @@ class Hub:
     """Where models live. Made by ``modelhub.connect``; safe to use from several threads.
 
     Revisions are texts: ``NAME`` (the head of its default branch), or ``NAME@`` followed by a
-    number, a branch, 8 or more digits of a commit digest, or ``{TIME}``. Every method raises
+    number, a branch, tag or alias, 8 or more digits of a commit digest, ``{TIME}`` or
+    ``REF@{TIME}``. Every method raises
     ``InvalidInput`` for bad arguments before any I/O, ``Unavailable`` when a store is away,
     ``CorruptData`` rather than serve what does not match its hash, and, apart from ``init`` and
     ``push``, ``NotFound`` where there is no hub.
+
+    ``branch``, ``tag`` and ``alias`` create, list, move and delete these.
     """
 
     def __init__(self, ctx: Context, *, address: str, cache: Path | Cache) -> None:
@@ -86,6 +91,9 @@ class Hub:
         self._address = address
         self._cache = cache if isinstance(cache, Cache) else Cache(cache, hub=address)
         self._known = False
+        self.branch = Branches(ctx, self._open)
+        self.tag = Tags(ctx, self._open)
+        self.alias = Aliases(ctx, self._open)
 
     def __repr__(self) -> str:
         return f"Hub({self._address!r}, principal={self._ctx.principal!r})"
@@ -176,7 +184,7 @@ class Hub:
             metadata=apply_facts(Metadata(), facts),
             message=names.message_text(message),
             branch=names.ref_name(branch),
-            expect=None if expect is None else _relative(plain, expect),
+            expect=None if expect is None else names.relative_revision(plain, expect, "expect"),
             request="" if request_id is None else names.request_id(request_id),
             policy=None if policy is None else storage_policy(policy),
             progress=progress,
@@ -215,22 +223,28 @@ class Hub:
         apply_facts(Metadata(), facts)
         return self._change(plan)
 
-    def delete(self, revision: str, *, message: str = "", dry_run: bool = False) -> Version:
+    def delete(
+        self, revision: str, *, message: str = "", dry_run: bool = False, force: bool = False
+    ) -> Version:
         """Hide a version behind a tombstone, until ``undelete`` brings it back.
 
         Its number stays taken. A branch whose head it was moves to its nearest live ancestor.
         Deleting what is deleted does nothing. With ``dry_run`` nothing is changed, and the version
-        is returned as it is.
+        is returned as it is. With ``force`` also one that a tag or alias names, which then leads
+        nowhere until it is undeleted or the name is moved.
 
         Raises:
             NotFound: the version is not there.
+            Conflict: a tag or alias names it.
+            Forbidden: the model is protected, or a branch or alias that the deletion concerns.
             OutcomeUnknown: the row store went away during the commit; the call may be repeated.
         """
         if dry_run:
             return self.show(revision)
         parsed = names.revision(revision)
+        text = names.message_text(message)
         return self._change(
-            retire.Retire(self._ctx, parsed, deleted=True, message=names.message_text(message))
+            retire.Retire(self._ctx, parsed, deleted=True, message=text, force=force)
         )
 
     def undelete(self, revision: str, *, message: str = "") -> Version:
@@ -246,6 +260,34 @@ class Hub:
         return self._change(
             retire.Retire(self._ctx, parsed, deleted=False, message=names.message_text(message))
         )
+
+    def protect(self, name: str, ref: str = "", *, message: str = "") -> None:
+        """Protect a branch or alias, or without ``ref`` the whole model. Idempotent.
+
+        A protected branch takes new versions, but nobody moves or deletes it, or deletes its head.
+        A protected alias stays where it is. Of a protected model no version, branch, tag or alias
+        is moved or deleted.
+
+        Raises:
+            NotFound: the model, or what is to be protected, is not there.
+            InvalidInput: it is a tag, which never moves.
+        """
+        self._protect(name, ref, message, on=True)
+
+    def unprotect(self, name: str, ref: str = "", *, message: str = "") -> None:
+        """Lift what ``protect`` put on. Idempotent.
+
+        Raises:
+            NotFound: the model is not there.
+        """
+        self._protect(name, ref, message, on=False)
+
+    def _protect(self, name: str, ref: str, message: str, *, on: bool) -> None:
+        plain, wanted = names.model_name(name), names.ref_name(ref) if ref else ""
+        plan = refs.Protect(self._ctx, wanted, on, names.message_text(message))
+        self._ctx.policy(self._ctx.principal, plan.op, plain)
+        self._open()
+        commit(self._ctx, plain, plan)
 
     def _change(self, plan: retire.Retire | retire.Edit) -> Version:
         name = plan.revision.model
@@ -319,8 +361,18 @@ class Hub:
             ],
         )
 
-    def log(self, name: str, *, limit: int | None = None) -> Listing[LogEntry]:
+    def log(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> Listing[LogEntry]:
         """A model's changes, newest first, at most ``limit`` of them.
+
+        ``since`` and ``until`` are times as in revisions (ISO 8601, UTC without an offset), both
+        included.
 
         Raises:
             NotFound: there is no such model.
@@ -328,10 +380,15 @@ class Hub:
         plain = names.model_name(name)
         if limit is not None and names.count(limit, "limit") == 0:
             raise InvalidInput("a limit of 0 entries", remedy="Use 1 or more.")
+        begin, end = (None if text is None else names.instant(text) for text in (since, until))
         self._open()
-        head = log.require(self._head(plain))
+        rows = self._ctx.stores.rows
+        head = log.require(rows, self._head(plain))
+        newest = head.seq if end is None else versions.last_entry_at(rows, head, end)
         listed: list[LogEntry] = []
-        for sealed in log.entries(self._ctx.stores.rows, plain, newest=head.seq):
+        for sealed in log.entries(rows, plain, newest=newest) if newest else ():
+            if begin is not None and sealed.entry.time < begin:
+                break
             if not isinstance(sealed.entry.change, Fence):
                 listed.append(views.log_entry(sealed))
                 if len(listed) == limit:
@@ -527,8 +584,10 @@ class Hub:
     def tensors(
         self, revision: str, *, include: Sequence[str] = (), framework: Framework = "numpy"
     ) -> Tensors:
-        """The tensors of a version's safetensors and GGUF files, in the shape of ``safe_open``.
+        """The tensors of a version's files by name, in the shape of safetensors' ``safe_open``.
 
+        Looked into are its safetensors and GGUF files; where it has none, numpy's: an ``.npy`` is
+        one tensor, named as its path without the ending, and an ``.npz`` has those of its members.
         Only headers are read now. ``get_tensor(name)`` reads the chunks of one tensor, and
         ``get_slice(name)[3:5]`` those of a part of it.
 
@@ -539,8 +598,8 @@ class Hub:
 
         Raises:
             NotFound: the version is not there or deleted, or has no such file.
-            InvalidInput: a tensor's name is in two of the files, or a file is not of the format
-                that its name says.
+            InvalidInput: a tensor's name is in two of the files, or a file is compressed or not of
+                the format that its name says.
             NotInstalled: the framework is missing.
         """
         from modelhub.coordinator.tensors import Tensors
@@ -628,15 +687,3 @@ def _version(head: Head, plan: Plan) -> Version:
     assert plan.published is not None
     assert isinstance(plan.published.entry.change, Published)
     return views.version(head, plan.published, plan.known[plan.published.entry.change.number])
-
-
-def _relative(name: str, text: str) -> Revision:
-    """``text`` as a revision of ``name``, whose name it may leave out."""
-    (text,) = names.texts([text], "expect")
-    parsed = names.revision(text if "@" in text.split("{", maxsplit=1)[0] else f"{name}@{text}")
-    if parsed.model != name:
-        raise InvalidInput(
-            f"{names.shown(text)} is not a revision of {name}",
-            remedy="Give a number, branch or digest of the model that is pushed.",
-        )
-    return parsed

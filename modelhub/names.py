@@ -214,6 +214,22 @@ def revision(text: str) -> Revision:
     return Revision(model_name(name), _selector(rest, text) if at else Head(), text)
 
 
+def relative_revision(model: str, text: str, what: str) -> Revision:
+    """``text`` as a revision of ``model``, whose name it may leave out; ``what`` names it.
+
+    Raises:
+        InvalidInput: it is none, or one of another model.
+    """
+    (text,) = texts([text], what)
+    parsed = revision(text if "@" in text.split("{", maxsplit=1)[0] else f"{model}@{text}")
+    if parsed.model != model:
+        raise InvalidInput(
+            f"{shown(text)} is not a revision of {model}",
+            remedy=f"Give a number, branch, tag, alias or digest of {model}.",
+        )
+    return parsed
+
+
 def _selector(rest: str, text: str) -> Selector:
     if rest.isascii() and rest.isdigit():
         if len(rest) > 12 or int(rest) == 0:

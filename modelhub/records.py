@@ -111,11 +111,33 @@ class Edited(msgspec.Struct, frozen=True, tag_field="op", tag="edit"):
     metadata: str
 
 
+RefKind = Literal["branch", "tag", "alias"]
+
+
+class RefMoved(msgspec.Struct, frozen=True, tag_field="op", tag="ref"):
+    """A branch, tag or alias that named version ``came`` (0: it was not there) now names ``to``.
+
+    0 for ``to``: it is gone.
+    """
+
+    kind: RefKind
+    name: str
+    came: int
+    to: int
+
+
+class Protected(msgspec.Struct, frozen=True, tag_field="op", tag="protect"):
+    """A branch or alias, or (where ``ref`` is empty) the model, is protected, or no longer."""
+
+    ref: str
+    on: bool
+
+
 class Fence(msgspec.Struct, frozen=True, tag_field="op", tag="fence"):
     """Nothing, in the place of an attempt that was given up: it can never land any more."""
 
 
-Change = Published | Deleted | Undeleted | Edited | Fence
+Change = Published | Deleted | Undeleted | Edited | RefMoved | Protected | Fence
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -123,12 +145,18 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``next`` is the next version's number. ``branches`` maps a branch to its head (0: all its
     versions are deleted); ``tips`` holds, where a deletion moved a head back, the version that it
-    would return to. ``deleted`` are closed ranges of numbers, ascending.
+    would return to. ``tags`` and ``aliases`` map names to versions; ``retired`` are deleted tags,
+    whose names never mean another version. ``protected`` are branches and aliases, and an empty
+    name for the model itself. ``deleted`` are closed ranges of numbers, ascending.
     """
 
     next: int = 1
     branches: dict[str, int] = {}
     tips: dict[str, int] = {}
+    tags: dict[str, int] = {}
+    aliases: dict[str, int] = {}
+    retired: dict[str, int] = {}
+    protected: tuple[str, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
 
 

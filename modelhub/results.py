@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 import msgspec
 
 from modelhub.errors import NotInstalled
-from modelhub.records import Metadata, Scalar
+from modelhub.records import Metadata, RefKind, Scalar
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -101,7 +101,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     ``digest`` is its commit digest, ``content`` that of its files alone: equal contents are equal
     bytes, whatever the name. ``new_bytes`` is what its publish had to store. ``branches`` are those
-    whose head it is now.
+    whose head it is now, ``tags`` and ``aliases`` those that name it.
     """
 
     name: str
@@ -110,6 +110,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     content: str
     branch: str
     branches: tuple[str, ...]
+    tags: tuple[str, ...]
+    aliases: tuple[str, ...]
     parents: tuple[int, ...]
     bases: tuple[str, ...]
     message: str
@@ -123,15 +125,45 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One change in a model's history; ``number`` is the version that it is about."""
+    """One change in a model's history.
+
+    ``number`` is the version that it is about, ``ref`` the branch, tag or alias. ``op`` is
+    ``publish``, ``edit``, ``delete``, ``undelete``, ``protect`` or ``unprotect``; of refs
+    ``branch``, ``tag`` or ``alias`` where one is set, and ``delete-branch`` and so on where one
+    goes.
+    """
 
     seq: int
+    number: int | None
+    op: str
+    ref: str
+    message: str
+    actor: str
+    created: datetime
+    digest: str
+
+
+class Ref(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``branch``, ``tag`` or ``alias`` of a model.
+
+    ``number`` is the version that it names, None for a branch whose versions are all deleted.
+    """
+
+    name: str
+    ref: str
+    kind: RefKind
+    number: int | None
+    protected: bool
+
+
+class RefChange(msgspec.Struct, frozen=True, kw_only=True):
+    """When a ref came to name a version; None where it was deleted."""
+
     number: int | None
     op: str
     message: str
     actor: str
     created: datetime
-    digest: str
 
 
 class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from modelhub.cli.reading import (
     tensors,
     verify,
 )
+from modelhub.cli.refs import alias, branch, protect, tag, unprotect
 from modelhub.cli.writing import delete, edit, push, undelete
 from modelhub.errors import InvalidInput, ModelhubError
 
@@ -78,8 +79,8 @@ def _explained(exc: Exception) -> ModelhubError:
 app = App(
     "modelhub",
     help="Large AI models under version control.\n\n"
-    "A revision is NAME, NAME@3, NAME@main, NAME@DIGEST or NAME@{2026-05-01T12:00Z}; a bare "
-    "name means the newest version of its main branch. The options may also follow the verb.",
+    "A revision is NAME, or NAME@ and 3, a branch, tag, alias, digest or {2026-05-01T12:00Z}; a "
+    "bare name means the newest version of its main branch. The options may also follow the verb.",
     epilog=example_text("push nlp.sentiment ./model -m 'first try'", "pull nlp.sentiment@1 ./copy"),
     params=settings(),
     commands={
@@ -98,6 +99,11 @@ app = App(
             edit,
             delete,
             undelete,
+            branch,
+            tag,
+            alias,
+            protect,
+            unprotect,
             verify,
             admin,
         )

@@ -15,6 +15,8 @@ from modelhub.results import (
     LogEntry,
     Made,
     ModelSummary,
+    Ref,
+    RefChange,
     SearchLag,
     SearchResult,
     Status,
@@ -37,6 +39,8 @@ def version(result: Version) -> str:
         "content": result.content,
         "branch": result.branch,
         "head of": ", ".join(result.branches),
+        "tags": ", ".join(result.tags),
+        "aliases": ", ".join(result.aliases),
         "parents": ", ".join(map(str, result.parents)),
         "derived from": ", ".join(result.bases),
         "message": result.message,
@@ -112,17 +116,42 @@ def models(listing: Listing[ModelSummary]) -> str:
 def log(listing: Listing[LogEntry]) -> str:
     """A model's history, newest first."""
     return table(
-        ("VERSION", "CHANGE", "TIME", "ACTOR", "DIGEST", "MESSAGE"),
+        ("VERSION", "CHANGE", "REF", "TIME", "ACTOR", "DIGEST", "MESSAGE"),
         (
             (
                 str(entry.number or ""),
                 entry.op,
+                entry.ref,
                 time(entry.created),
                 entry.actor,
                 entry.digest[:12],
                 entry.message,
             )
             for entry in listing
+        ),
+    )
+
+
+def ref(result: Ref) -> str:
+    """What a name means, alone, for scripts."""
+    return f"{result.name}@{result.number or ''}"
+
+
+def refs(listing: Listing[Ref]) -> str:
+    """Names with the versions that they mean, one a row."""
+    return table(
+        ("NAME", "VERSION", "PROTECTED"),
+        ((found.ref, str(found.number or ""), "yes" * found.protected) for found in listing),
+    )
+
+
+def ref_history(listing: Listing[RefChange]) -> str:
+    """What a name meant since when, newest first."""
+    return table(
+        ("VERSION", "CHANGE", "TIME", "ACTOR", "MESSAGE"),
+        (
+            (str(found.number or ""), found.op, time(found.created), found.actor, found.message)
+            for found in listing
         ),
     )
 

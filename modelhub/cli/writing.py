@@ -82,8 +82,11 @@ def edit(door: Door, revision: str, message: str, unset: tuple[str, ...], **opti
 @click.argument("revision")
 @message
 @click.option("--dry-run", is_flag=True, help="Check and show, change nothing.")
+@click.option("--force", is_flag=True, help="Also where a tag or alias names it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(door: Door, revision: str, message: str, dry_run: bool, yes: bool) -> None:
+def delete(
+    door: Door, *, revision: str, message: str, dry_run: bool, force: bool, yes: bool
+) -> None:
     """Delete one version, named with its @REV.
 
     Its number stays taken, and `undelete` takes it back until its retention ends.
@@ -104,7 +107,7 @@ def delete(door: Door, revision: str, message: str, dry_run: bool, yes: bool) ->
             # A branch may move while the question is open: the version that was shown goes.
             revision = text.revision(version)
             _confirm(version)
-        deleted = hub.delete(revision, message=message, dry_run=dry_run)
+        deleted = hub.delete(revision, message=message, dry_run=dry_run, force=force)
     done = "would delete" if dry_run else "deleted"
     door.answer(deleted, lambda version: f"{done} {text.revision(version)}")
 

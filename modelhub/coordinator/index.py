@@ -12,7 +12,7 @@ from typing import Any
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, Sealed, since_entry
-from modelhub.coordinator.state import head_number, heads_at, is_deleted, touched
+from modelhub.coordinator.state import head_number, is_deleted, refs_at, touched
 from modelhub.describe.facts import facts_text
 from modelhub.errors import CorruptData, ModelhubError, NotFound
 from modelhub.records import Metadata, Published, Targets, decode
@@ -46,7 +46,9 @@ def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
         "created": published.entry.time.isoformat(),
         "digest": published.digest,
         "size_bytes": change.version.size_bytes,
-        "branches": list(heads_at(head.state, change.number)),
+        "branches": list(refs_at(head.state.branches, change.number)),
+        "tags": list(refs_at(head.state.tags, change.number)),
+        "aliases": list(refs_at(head.state.aliases, change.number)),
         "current": change.number == head_number(head.state),
     }
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists
-from modelhub.errors import CorruptData, NotFound, OutcomeUnknown, Unavailable
+from modelhub.errors import CorruptData, ModelhubError, NotFound, OutcomeUnknown, Unavailable
 from modelhub.records import Entry, State, seal, unseal
 from modelhub.stores import RowStore
+
+_LOOKED_AT = 2000
+_NEAR = 0.8
+"""Two names in one namespace are alike already."""
 
 _RESOLVE_TRIES = 6
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -122,15 +127,30 @@ def open_row(key: bytes, value: bytes) -> Sealed:
     return Sealed(entry, digest)
 
 
-def require(head: Head) -> Head:
+def require(rows: RowStore, head: Head) -> Head:
     """``head``, if users see such a model.
 
     Raises:
-        NotFound: they do not.
+        NotFound: they do not; said is which names come near.
     """
     if not exists(head.state):
-        raise NotFound(f"there is no model {head.name}", remedy="`modelhub ls` lists the models.")
+        near = _near(rows, head.name)
+        meant = f"Is it {' or '.join(near)}? " if near else ""
+        raise NotFound(
+            f"there is no model {head.name}", remedy=f"{meant}`modelhub ls` lists the models."
+        )
     return head
+
+
+def _near(rows: RowStore, name: str) -> list[str]:
+    """Models whose names are like this one; of those that begin with the same letter, some."""
+    start = name[:1].encode()
+    try:
+        found = rows.scan(keys.MODELS, start, start + b"\xff", limit=_LOOKED_AT)
+        known = {key.decode(errors="replace") for key, _ in found} - {name}
+    except ModelhubError:
+        return []
+    return get_close_matches(name, sorted(known), cutoff=_NEAR)
 
 
 def entries(rows: RowStore, name: str, *, newest: int, oldest: int = 1) -> Iterator[Sealed]:

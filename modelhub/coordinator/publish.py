@@ -13,11 +13,12 @@ from modelhub.content.tree import SourceFile
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.refs import check_branch, check_expected
 from modelhub.coordinator.relatives import manifest_at, relatives
 from modelhub.coordinator.state import head_number
 from modelhub.coordinator.storing import PackRefused, Stored, Storing
 from modelhub.coordinator.transaction import Attempt, Committed, put_settled
-from modelhub.errors import Conflict, CorruptData, NotFound, Unavailable
+from modelhub.errors import CorruptData, Unavailable
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import (
     Metadata,
@@ -64,6 +65,7 @@ class Push:
 
         Raises:
             Conflict: the parent is not the expected one, or a file changed while it was read.
+            AlreadyExists: a tag or alias has the branch's name.
             Unavailable: a store is away, full, or took packs away again and again.
         """
         rows = self.ctx.stores.rows
@@ -73,8 +75,10 @@ class Push:
             if self.published is not None:
                 self.known = known_metadata(rows, head, self.published)
                 return None
+        check_branch(head, self.branch)
         parent = self._parent(head)
-        self._check_expected(rows, head, parent)
+        if self.expect is not None:
+            check_expected(rows, head, f"branch {self.branch}", parent, self.expect)
         if self._architecture is None:
             self._architecture = architecture(self.sources)
         stored = self._store(head, attempt, parent)
@@ -107,21 +111,6 @@ class Push:
         if self.branch in head.state.branches:
             return head_number(head.state, self.branch)
         return head_number(head.state, DEFAULT_BRANCH)
-
-    def _check_expected(self, rows: RowStore, head: Head, parent: int) -> None:
-        if self.expect is None:
-            return
-        try:
-            expected = versions.resolve(rows, head, self.expect)
-        except NotFound:
-            expected = None
-        if expected != parent:
-            now = f"version {parent}" if parent else "no version"
-            raise Conflict(
-                f"{self.name} was expected to be at {self.expect}, but branch {self.branch} is at "
-                f"{now}",
-                remedy=f"Look at `modelhub log {self.name}`, then push again onto what is there.",
-            )
 
     def _store(self, head: Head, attempt: Attempt, parent: int) -> Stored:
         for _ in range(_RESTARTS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -12,10 +12,11 @@ from modelhub.coordinator.compare import changed_fields
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, Sealed
 from modelhub.coordinator.publish import known_metadata, put_metadata
-from modelhub.coordinator.state import deleted_numbers, head_moves, is_deleted
+from modelhub.coordinator.refs import check_unprotected
+from modelhub.coordinator.state import deleted_numbers, head_moves, is_deleted, refs_at
 from modelhub.coordinator.transaction import Attempt, Committed
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.errors import CorruptData
+from modelhub.errors import Conflict, CorruptData
 from modelhub.names import Number, Revision
 from modelhub.records import Deleted, Edited, Metadata, Published, Undeleted
 
@@ -39,6 +40,7 @@ class Retire:
     revision: Revision
     deleted: bool
     message: str = ""
+    force: bool = False
     known: dict[int, Metadata] = field(default_factory=dict)
     published: Sealed | None = None
     number: int = 0
@@ -49,7 +51,12 @@ class Retire:
         return "delete" if self.deleted else "undelete"
 
     def build(self, head: Head, attempt: Attempt) -> Deleted | Undeleted | None:
-        """Which version, and where branch heads go."""
+        """Which version, and where branch heads go.
+
+        Raises:
+            Conflict: a tag or alias names a version that is to be deleted, and it is not forced.
+            Forbidden: the model is protected, or a branch that moves, or an alias that names it.
+        """
         del attempt
         # Resolved once: after a rebase, "the head" might be a version that nobody named.
         self.number = self.number or versions.resolve(self.ctx.stores.rows, head, self.revision)
@@ -62,7 +69,19 @@ class Retire:
         moves = head_moves(
             head.state, tombstones, lambda number: parent_number(self.ctx, head, number)
         )
+        if self.deleted:
+            self._check_free(head, moves)
         return (Deleted if self.deleted else Undeleted)((self.number,), moves)
+
+    def _check_free(self, head: Head, moves: Iterable[str]) -> None:
+        aliases = refs_at(head.state.aliases, self.number)
+        names = (*aliases, *refs_at(head.state.tags, self.number))
+        if names and not self.force:
+            raise Conflict(
+                f"{head.name}@{self.number} is {', '.join(names)}",
+                remedy="Move or delete what names it first, or force it.",
+            )
+        check_unprotected(head, *aliases, *moves)
 
     def landed(self, committed: Committed) -> None:
         """Nothing more: the change stands in the log."""

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from modelhub.names import DEFAULT_BRANCH
-from modelhub.records import Change, Deleted, Edited, Fence, Published, State, Undeleted
+from modelhub.records import (
+    Change,
+    Deleted,
+    Edited,
+    Fence,
+    Protected,
+    Published,
+    RefKind,
+    RefMoved,
+    State,
+    Undeleted,
+)
 
 SNAPSHOT_EVERY = 32
 """Every entry whose sequence is a multiple of this carries the whole state."""
@@ -27,8 +38,32 @@ def apply(state: State, change: Change) -> State:
             return _moved(state, heads, ranges(_members(state.deleted) | set(numbers)))
         case Undeleted(numbers=numbers, heads=heads):
             return _moved(state, heads, ranges(_members(state.deleted) - set(numbers)))
+        case RefMoved(kind=kind, name=name, to=to):
+            return _with_ref(state, kind, name, to)
+        case Protected(ref=ref, on=on):
+            protected = set(state.protected) | {ref} if on else set(state.protected) - {ref}
+            return msgspec.structs.replace(state, protected=tuple(sorted(protected)))
         case Edited() | Fence():
             return state
+
+
+def _with_ref(state: State, kind: RefKind, name: str, to: int) -> State:
+    """A ref set to a version, or (0) removed; a branch that is moved has its tip there."""
+    replace = msgspec.structs.replace
+    match kind:
+        case "branch":
+            tips = {branch: tip for branch, tip in state.tips.items() if branch != name}
+            return replace(state, branches=_set(state.branches, name, to), tips=tips)
+        case "alias":
+            return replace(state, aliases=_set(state.aliases, name, to))
+        case "tag":
+            retired = _set(state.retired, name, 0 if to else state.tags[name])
+            return replace(state, tags=_set(state.tags, name, to), retired=retired)
+
+
+def _set(refs: dict[str, int], name: str, to: int) -> dict[str, int]:
+    others = {other: number for other, number in refs.items() if other != name}
+    return {**others, name: to} if to else others
 
 
 def _moved(
@@ -53,7 +88,9 @@ def touched(change: Change) -> set[int]:
             return {*numbers, *(end for ends in heads.values() for end in ends)} - {0}
         case Edited(number=number):
             return {number}
-        case Fence():
+        case RefMoved(came=came, to=to):
+            return {came, to} - {0}
+        case Protected() | Fence():
             return set()
 
 
@@ -64,7 +101,9 @@ def subject(change: Change) -> int | None:
             return number
         case Deleted(numbers=numbers) | Undeleted(numbers=numbers):
             return numbers[0]
-        case Fence():
+        case RefMoved(to=to):
+            return to or None
+        case Protected() | Fence():
             return None
 
 
@@ -88,9 +127,24 @@ def head_number(state: State, branch: str = DEFAULT_BRANCH) -> int:
     return state.branches.get(branch, 0)
 
 
-def heads_at(state: State, number: int) -> tuple[str, ...]:
-    """The branches whose head is ``number``, sorted."""
-    return tuple(sorted(name for name, head in state.branches.items() if head == number))
+def refs_at(refs: Mapping[str, int], number: int) -> tuple[str, ...]:
+    """The names in ``refs`` that mean version ``number``, sorted."""
+    return tuple(sorted(name for name, named in refs.items() if named == number))
+
+
+def kind_of(state: State, name: str) -> RefKind | None:
+    """What ``name`` is; None where it is nothing. The three kinds share one namespace."""
+    kinds: dict[RefKind, Mapping[str, int]] = {
+        "branch": state.branches,
+        "tag": state.tags,
+        "alias": state.aliases,
+    }
+    return next((kind for kind, refs in kinds.items() if name in refs), None)
+
+
+def named(state: State, name: str) -> int:
+    """The version that a ref means; 0 where there is none, or all of a branch are deleted."""
+    return (state.branches | state.tags | state.aliases).get(name, 0)
 
 
 def head_moves(

@@ -23,10 +23,12 @@ from modelhub.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from modelhub.records import Change, Entry, Intent, Metadata, ModelHint, Pin, encode
+from modelhub.records import Change, Entry, Intent, Metadata, ModelHint, Pin, State, encode
 
 _PUT_TRIES = 4
 _REBASES = 1000
+_STATE_BYTES = 64 << 10
+"""Some 1,500 names. Every 32nd entry carries the state, and the packs of a version besides."""
 _REPEAT = "Nothing was published or changed; repeat the call."
 
 
@@ -199,6 +201,7 @@ def commit(ctx: Context, name: str, plan: Plan) -> Head:
         try:
             change = plan.build(head, attempt)
             if change is not None:
+                _check_state(head, change)
                 attempt.announce()
         except (Conflict, NotFound, InvalidInput, Forbidden):
             _withdraw(before, attempt)
@@ -221,6 +224,22 @@ def commit(ctx: Context, name: str, plan: Plan) -> Head:
     raise Conflict(
         f"{_REBASES} other changes of {name} came first", remedy="Try again with fewer writers."
     )
+
+
+def _check_state(head: Head, change: Change) -> None:
+    """Refuse a change after which no row could hold the model's state beside a large version."""
+    after = apply(head.state, change)
+    size_bytes = len(encode(after))
+    if size_bytes > _STATE_BYTES and _members(after) > _members(head.state):
+        raise InvalidInput(
+            f"the branches, tags, aliases and deletions of {head.name} would take {size_bytes:,} "
+            f"bytes; the limit is {_STATE_BYTES:,}",
+            remedy="Delete some branches, tags or aliases.",
+        )
+
+
+def _members(state: State) -> int:
+    return sum(map(len, (state.branches, state.tags, state.aliases, state.deleted)))
 
 
 def _withdraw(*attempts: Attempt | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from difflib import get_close_matches
 
 from modelhub.coordinator import keys
 from modelhub.coordinator.log import (
@@ -14,7 +15,7 @@ from modelhub.coordinator.log import (
     read_head,
     require,
 )
-from modelhub.coordinator.state import exists, head_number, is_deleted
+from modelhub.coordinator.state import exists, is_deleted, kind_of, named
 from modelhub.errors import CorruptData, InvalidInput, NotFound
 from modelhub.names import DEFAULT_BRANCH, AtTime, Digest, Number, Ref, Revision
 from modelhub.names import Head as DefaultHead
@@ -29,6 +30,8 @@ from modelhub.records import (
 )
 from modelhub.stores import RowStore
 
+_MOST_NAMED = 10
+
 
 def resolve(rows: RowStore, head: Head, revision: Revision) -> int:
     """The number of the version that ``revision`` names, deleted or not.
@@ -37,10 +40,10 @@ def resolve(rows: RowStore, head: Head, revision: Revision) -> int:
         NotFound: the model, or what follows the ``@``, is not there.
         InvalidInput: a shortened digest fits more than one version.
     """
-    require(head)
+    require(rows, head)
     match revision.selector:
         case DefaultHead():
-            return _branch_head(head, DEFAULT_BRANCH)
+            return _named(head, DEFAULT_BRANCH)
         case Number(number=number):
             if number >= head.state.next:
                 raise NotFound(
@@ -49,12 +52,12 @@ def resolve(rows: RowStore, head: Head, revision: Revision) -> int:
                 )
             return number
         case Ref(name=name):
-            return _branch_head(head, name)
+            return _named(head, name)
         case Digest(prefix=prefix):
             return _by_digest(rows, head, prefix)
         case AtTime(ref=ref, time=time):
             then = _head_at_time(rows, head, time)
-            return _branch_head(then, ref or DEFAULT_BRANCH)
+            return _named(then, ref or DEFAULT_BRANCH, when=f" at {time.isoformat()}")
 
 
 def resolve_live(rows: RowStore, head: Head, revision: Revision) -> int:
@@ -72,19 +75,28 @@ def resolve_live(rows: RowStore, head: Head, revision: Revision) -> int:
     return number
 
 
-def _branch_head(head: Head, branch: str) -> int:
-    if branch not in head.state.branches:
-        raise NotFound(
-            f"{head.name} has no branch, tag or alias {branch}",
-            remedy=f"It has {', '.join(sorted(head.state.branches))}.",
-        )
-    number = head_number(head.state, branch)
+def _named(head: Head, ref: str, *, when: str = "") -> int:
+    """The version that a branch, tag or alias means."""
+    if kind_of(head.state, ref) is None:
+        raise unknown_ref(head, ref, when=when)
+    number = named(head.state, ref)
     if number == 0:
         raise NotFound(
-            f"every version on branch {branch} of {head.name} is deleted",
+            f"every version on branch {ref} of {head.name} is deleted",
             remedy=f"`modelhub log {head.name}` lists them; `modelhub undelete` brings one back.",
         )
     return number
+
+
+def unknown_ref(head: Head, ref: str, *, when: str = "") -> NotFound:
+    """The error for a ref that the model has not, with those that it may have meant."""
+    state = head.state
+    known = sorted(state.branches | state.tags | state.aliases)
+    near = get_close_matches(ref, known) or known[:_MOST_NAMED]
+    return NotFound(
+        f"{head.name} has no branch, tag or alias {ref}{when}",
+        remedy=f"It has {', '.join(near)}{' and others' if len(near) < len(known) else ''}.",
+    )
 
 
 def _by_digest(rows: RowStore, head: Head, prefix: str) -> int:
@@ -106,8 +118,11 @@ def _by_digest(rows: RowStore, head: Head, prefix: str) -> int:
     return found[0]
 
 
-def _head_at_time(rows: RowStore, head: Head, time: datetime) -> Head:
-    """The head when ``time`` was now, by bisection: times never go back along the log."""
+def last_entry_at(rows: RowStore, head: Head, time: datetime) -> int:
+    """The newest entry when ``time`` was now (0: none), by bisection: times never go back.
+
+    An entry of that very time is one of them.
+    """
     low, high = 0, head.seq
     while low < high:
         middle = (low + high + 1) // 2
@@ -118,7 +133,12 @@ def _head_at_time(rows: RowStore, head: Head, time: datetime) -> Head:
                 remedy="Run `modelhub admin fsck`.",
             )
         low, high = (middle, high) if sealed.entry.time <= time else (low, middle - 1)
-    then = read_head(rows, head.name, at=low) if low else None
+    return low
+
+
+def _head_at_time(rows: RowStore, head: Head, time: datetime) -> Head:
+    seq = last_entry_at(rows, head, time)
+    then = read_head(rows, head.name, at=seq) if seq else None
     if then is None or not exists(then.state):
         raise NotFound(
             f"{head.name} did not exist at {time.isoformat()}",

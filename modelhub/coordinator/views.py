@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from modelhub.coordinator.log import Head, Sealed
-from modelhub.coordinator.state import heads_at, is_deleted, subject
+from modelhub.coordinator.state import is_deleted, kind_of, named, refs_at, subject
 from modelhub.errors import CorruptData
-from modelhub.records import Metadata, Published
-from modelhub.results import LogEntry, SearchHit, Version
+from modelhub.records import Change, Metadata, Protected, Published, RefMoved
+from modelhub.results import LogEntry, Ref, RefChange, SearchHit, Version
 from modelhub.stores import Hit
 
 
@@ -24,7 +24,9 @@ def version(head: Head, published: Sealed, metadata: Metadata) -> Version:
         digest=published.digest,
         content=change.version.content,
         branch=change.branch,
-        branches=heads_at(head.state, change.number),
+        branches=refs_at(head.state.branches, change.number),
+        tags=refs_at(head.state.tags, change.number),
+        aliases=refs_at(head.state.aliases, change.number),
         parents=change.parents,
         bases=change.version.bases,
         message=entry.message,
@@ -44,11 +46,60 @@ def log_entry(sealed: Sealed) -> LogEntry:
     return LogEntry(
         seq=entry.seq,
         number=subject(entry.change),
-        op=str(entry.change.__struct_config__.tag),
+        op=op(entry.change),
+        ref=_ref(entry.change),
         message=entry.message,
         actor=entry.actor,
         created=entry.time,
         digest=sealed.digest,
+    )
+
+
+def op(change: Change) -> str:
+    """What was done; of refs, what kind it is."""
+    match change:
+        case RefMoved(kind=kind, to=to):
+            return kind if to else f"delete-{kind}"
+        case Protected(on=on):
+            return "protect" if on else "unprotect"
+        case _:
+            return str(change.__struct_config__.tag)
+
+
+def _ref(change: Change) -> str:
+    """The branch, tag or alias that is changed; empty where it is none."""
+    match change:
+        case Published(branch=branch):
+            return branch
+        case RefMoved(name=ref) | Protected(ref=ref):
+            return ref
+        case _:
+            return ""
+
+
+def ref(head: Head, name: str) -> Ref:
+    """A branch, tag or alias as of ``head``, which has it."""
+    state = head.state
+    kind = kind_of(state, name)
+    assert kind is not None
+    return Ref(
+        name=head.name,
+        ref=name,
+        kind=kind,
+        number=named(state, name) or None,
+        protected=name in state.protected,
+    )
+
+
+def ref_change(sealed: Sealed, to: int) -> RefChange:
+    """When a ref came to mean version ``to`` (0: none)."""
+    entry = sealed.entry
+    return RefChange(
+        number=to or None,
+        op=op(entry.change),
+        message=entry.message,
+        actor=entry.actor,
+        created=entry.time,
     )
 
 

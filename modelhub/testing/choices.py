@@ -15,6 +15,22 @@ from modelhub.testing.reference import File
 
 NAMES = ("nlp.sentiment", "vision.digits", "asr")
 BRANCHES = (DEFAULT_BRANCH, DEFAULT_BRANCH, "next", "2026-q3")
+REFS = ("champion", "champion", "v1", "next", DEFAULT_BRANCH)
+"""Names that may be of one kind or another."""
+
+REF_ACTS = (
+    ("branch", "create"),
+    ("branch", "move"),
+    ("branch", "delete"),
+    ("tag", "create"),
+    ("tag", "delete"),
+    ("alias", "set"),
+    ("alias", "set"),
+    ("alias", "delete"),
+)
+GUARDED = ("", DEFAULT_BRANCH, "champion")
+"""What may be protected; the first is the model."""
+
 REQUESTS = ("", "", "r1", "r2", "r3")
 
 COMMON = "共用"

@@ -15,13 +15,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from modelhub.coordinator import keys
 from modelhub.errors import AlreadyExists, ModelhubError, NotFound, OutcomeUnknown
-from modelhub.testing.choices import BRANCHES, MOMENTS, NAMES, PATTERNS, REQUESTS, UNKNOWN, Moment
+from modelhub.names import DEFAULT_BRANCH
+from modelhub.testing.choices import (
+    BRANCHES,
+    GUARDED,
+    MOMENTS,
+    NAMES,
+    PATTERNS,
+    REFS,
+    REQUESTS,
+    UNKNOWN,
+    Moment,
+)
 from modelhub.testing.crashes import open_process
 from modelhub.testing.faults import FAULTS, Call, Outcome, ProcessDied
 from modelhub.testing.reference import (
@@ -120,9 +132,39 @@ class HubMachine(SideBySide):
     def delete_all(self, data: st.DataObject) -> None:
         """Every version of a model: nothing is left that could be pulled."""
         name, _ = data.draw(st.sampled_from(self.versions(live=True)))
+        for guarded in self.histories[name].protected:
+            self.do(self.protect_of(name, guarded, on=False))
         for number in self.histories[name].live():
-            self.do(self.retire_of(name, number, deleted=True))
+            self.do(self.retire_of(name, number, deleted=True, force=True))
         refused(NotFound, lambda: self.hub.pull(name, self.folder / "nothing"))
+
+    @_some
+    @rule(data=st.data())
+    def move_ref(self, data: st.DataObject) -> None:
+        """A branch, tag or alias, to a version that is live, deleted, or none at all."""
+        name, kept = data.draw(st.sampled_from(self.versions()))
+        self.do(self.ref_of(data.draw, name, (kept.number, kept.number, 99)))
+
+    @_some
+    @rule(data=st.data(), ref=st.sampled_from(GUARDED), on=st.booleans())
+    def protect(self, data: st.DataObject, ref: str, on: bool) -> None:
+        """What is protected, or no longer; most of what it forbids is tried by other rules."""
+        name, _ = data.draw(st.sampled_from(self.versions()))
+        self.do(self.protect_of(name, ref, on=on))
+
+    @_some
+    @rule(data=st.data(), ref=st.sampled_from(REFS))
+    def history_of_a_ref(self, data: st.DataObject, ref: str) -> None:
+        """Every version that it meant, newest first."""
+        name, _ = data.draw(st.sampled_from(self.versions()))
+        past = self.histories[name].past
+        meant = [0, *(entry.named.get(ref, 0) for entry in past)]
+        changes = [now for before, now in pairwise(meant) if now != before]
+        if not any(meant):
+            refused(NotFound, lambda: self.hub.alias.history(name, ref))
+            return
+        told = [change.number or 0 for change in self.hub.alias.history(name, ref)][::-1]
+        assert [now for before, now in pairwise([0, *told]) if now != before] == changes
 
     # --- failures and company ------------------------------------------------------------------
 
@@ -257,25 +299,26 @@ class HubMachine(SideBySide):
         while shown.digest[:digits].isdigit():  # which would be a version's number
             digits += 1
         assert hub.show(f"{name}@{shown.digest[:digits]}") == shown
-        for branch in history.tips:
-            if head := history.head(branch):
-                assert hub.show(f"{name}@{branch}").number == head
+        for ref, number in history.named().items():
+            if number:
+                assert hub.show(f"{name}@{ref}").number == number
             else:
-                refused(NotFound, lambda: hub.show(f"{name}@{branch}"))  # noqa: B023
+                refused(NotFound, lambda: hub.show(f"{name}@{ref}"))  # noqa: B023
 
     @_some
     @rule(data=st.data())
     def show_at_a_time(self, data: st.DataObject) -> None:
-        """What the default branch's head was when some entry was the newest."""
+        """What a branch, tag or alias meant when some entry was the newest."""
         name, _ = data.draw(st.sampled_from(self.versions()))
         history, hub = self.histories[name], self.hub
         moment = data.draw(st.sampled_from(range(len(history.past))))
         times = [entry.created for entry in hub.log(name)][::-1]
         assert times == sorted(times)
         last = max(index for index, time in enumerate(times) if time == times[moment])
-        revision = f"{name}@{{{times[moment].isoformat()}}}"
-        if head := history.past[last].head:
-            assert hub.show(revision).number == head
+        ref = data.draw(st.sampled_from(("", *REFS)))
+        revision = f"{name}@{ref}{'@' * bool(ref)}{{{times[moment].isoformat()}}}"
+        if number := history.past[last].named.get(ref or DEFAULT_BRANCH):
+            assert hub.show(revision).number == number
         else:
             refused(NotFound, lambda: hub.show(revision))
 
@@ -285,7 +328,8 @@ class HubMachine(SideBySide):
         past = self.histories[name].outline().past[::-1]
         if past:
             log = self.hub.log(name, limit=limit)
-            assert [(entry.op, entry.number, entry.message) for entry in log] == past[:limit]
+            told = [(entry.op, entry.number or 0, entry.message) for entry in log]
+            assert told == past[:limit]
         else:
             refused(NotFound, lambda: self.hub.log(name))
 

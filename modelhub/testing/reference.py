@@ -18,12 +18,20 @@ from modelhub.coordinator.log import entries, read_head
 from modelhub.coordinator.relatives import read_manifest
 from modelhub.coordinator.state import deleted_numbers, subject
 from modelhub.coordinator.versions import publication
+from modelhub.coordinator.views import op
 from modelhub.describe.facts import Facts
-from modelhub.errors import Conflict, ModelhubError, NotFound
+from modelhub.errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    ModelhubError,
+    NotFound,
+)
 from modelhub.hub import Hub
 from modelhub.names import DEFAULT_BRANCH
 from modelhub.records import Fence, Published, to_builtins
-from modelhub.results import Version
+from modelhub.results import Ref, Version
 from modelhub.stores import RowStore
 
 
@@ -57,34 +65,45 @@ class Kept:
 
 
 class Past(NamedTuple):
-    """An entry of a model's log; ``head`` is that of the default branch from then on (0: none)."""
+    """An entry of a model's log; ``named`` is what each branch, tag and alias means from then on.
+
+    A branch means 0 where it has no live version.
+    """
 
     op: str
     number: int
     message: str
-    head: int
+    named: Mapping[str, int]
 
 
 class Outline(NamedTuple):
     """What a model's log says, but for bytes and metadata: equal outlines are equal histories.
 
-    ``past`` holds each entry's op, version and message, ``versions`` number, branch, parents,
-    request and bases of each.
+    ``past`` holds each entry's op, version and message, ``named`` what each branch, tag and alias
+    means, ``versions`` number, branch, parents, request and bases of each.
     """
 
     past: list[tuple[str, int, str]]
-    heads: dict[str, int]
+    named: dict[str, int]
+    protected: set[str]
     deleted: set[int]
     versions: list[tuple[int, str, tuple[int, ...], str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
 class History:
-    """A model: its versions by number, and ``tips``, the newest version put on each branch."""
+    """A model: its versions by number, and ``tips``, the version last put on each branch.
+
+    ``tags`` and ``aliases`` map names to numbers; ``retired`` are deleted tags.
+    """
 
     versions: Mapping[int, Kept] = field(default_factory=dict)
     deleted: frozenset[int] = frozenset()
     tips: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    retired: Mapping[str, int] = field(default_factory=dict)
+    protected: frozenset[str] = frozenset()
     past: tuple[Past, ...] = ()
 
     def head(self, branch: str = DEFAULT_BRANCH) -> int:
@@ -102,6 +121,24 @@ class History:
         """The branches whose head is ``number``, sorted."""
         return tuple(sorted(branch for branch in self.tips if self.head(branch) == number))
 
+    def named(self) -> dict[str, int]:
+        """What each branch, tag and alias means; 0 for a branch without a live version."""
+        return {**{branch: self.head(branch) for branch in self.tips}, **self.tags, **self.aliases}
+
+    def kind(self, ref: str) -> str:
+        """``branch``, ``tag``, ``alias``, or nothing."""
+        kinds = {"branch": self.tips, "tag": self.tags, "alias": self.aliases}
+        return next((kind for kind, refs in kinds.items() if ref in refs), "")
+
+    def guard(self, *refs: str) -> None:
+        """See that neither ``refs`` nor the whole model is protected.
+
+        Raises:
+            Forbidden: one of them is.
+        """
+        if self.protected.intersection(("", *refs)):
+            raise Forbidden("it is protected")
+
     def live(self) -> list[int]:
         """The numbers that are not deleted, ascending."""
         return [number for number in self.versions if number not in self.deleted]
@@ -110,7 +147,8 @@ class History:
         """What the log of such a model says."""
         return Outline(
             [(past.op, past.number, past.message) for past in self.past],
-            {branch: self.head(branch) for branch in self.tips},
+            self.named(),
+            set(self.protected),
             set(self.deleted),
             [
                 (kept.number, kept.branch, parents(kept), kept.request, kept.bases)
@@ -121,7 +159,7 @@ class History:
     def after(self, op: str, number: int, message: str, **changes: Any) -> History:
         """This history with ``changes`` made to it by an entry."""
         changed = replace(self, **changes)
-        return replace(changed, past=(*self.past, Past(op, number, message, changed.head())))
+        return replace(changed, past=(*self.past, Past(op, number, message, changed.named())))
 
 
 def parents(kept: Kept) -> tuple[int, ...]:
@@ -132,14 +170,15 @@ def parents(kept: Kept) -> tuple[int, ...]:
 def outline_of(rows: RowStore, name: str) -> Outline:
     """The outline of a stored model, from its log alone."""
     head = read_head(rows, name)
-    outline = Outline([], dict(head.state.branches), deleted_numbers(head.state), [])
+    state = head.state
+    named = state.branches | state.tags | state.aliases
+    outline = Outline([], named, set(state.protected), deleted_numbers(state), [])
     log = list(entries(rows, name, newest=head.seq)) if head.seq else []
     for entry in (sealed.entry for sealed in reversed(log)):
         change = entry.change
         if isinstance(change, Fence):
             continue
-        op = str(change.__struct_config__.tag)
-        outline.past.append((op, subject(change) or 0, entry.message))
+        outline.past.append((op(change), subject(change) or 0, entry.message))
         if isinstance(change, Published):
             request, bases = change.version.request, change.version.bases
             outline.versions.append((change.number, change.branch, change.parents, request, bases))
@@ -166,6 +205,8 @@ def check_version(version: Version, history: History) -> None:
     kept = history.versions[version.number]
     assert version.branch == kept.branch
     assert version.branches == history.heads_at(kept.number)
+    for names, refs in ((version.tags, history.tags), (version.aliases, history.aliases)):
+        assert list(names) == sorted(ref for ref, number in refs.items() if number == kept.number)
     assert version.parents == parents(kept)
     assert version.bases == kept.bases
     assert version.message == kept.message
@@ -193,7 +234,7 @@ class Operation(Protocol):
             Conflict, NotFound: the hub raises the same, and changes nothing.
         """
 
-    def run(self, hub: Hub) -> Version:
+    def run(self, hub: Hub) -> Version | Ref | None:
         """Ask ``hub`` for it."""
 
 
@@ -219,6 +260,8 @@ class Push:
         for kept in history.versions.values():
             if self.request and kept.request == self.request:
                 return history, kept.number
+        if history.kind(self.branch) in {"tag", "alias"}:
+            raise AlreadyExists(f"{self.branch} is none of its branches")
         parent = history.parent_on(self.branch)
         if self.expect is not None and self.expect != parent:
             raise Conflict(f"{self.name} is at {parent}")
@@ -288,6 +331,7 @@ class Retire:
     deleted: bool
     message: str
     ref: str = ""
+    force: bool = False
 
     def after(self, history: History) -> tuple[History, int]:
         """The version deleted or back; nothing, where it is so already."""
@@ -297,20 +341,143 @@ class Retire:
             return history, self.number
         op = "delete" if self.deleted else "undelete"
         deleted = history.deleted ^ {self.number}
-        return history.after(op, self.number, self.message, deleted=deleted), self.number
+        after = history.after(op, self.number, self.message, deleted=deleted)
+        if self.deleted:
+            aliases = [ref for ref, number in history.aliases.items() if number == self.number]
+            if not self.force and (aliases or self.number in history.tags.values()):
+                raise Conflict("a tag or alias names it")
+            moved = [ref for ref in history.tips if history.head(ref) != after.head(ref)]
+            history.guard(*aliases, *moved)
+        return after, self.number
 
     def run(self, hub: Hub) -> Version:
         """Delete or undelete."""
-        verb = hub.delete if self.deleted else hub.undelete
-        return verb(f"{self.name}@{self.ref or self.number}", message=self.message)
+        revision = f"{self.name}@{self.ref or self.number}"
+        if self.deleted:
+            return hub.delete(revision, message=self.message, force=self.force)
+        return hub.undelete(revision, message=self.message)
+
+
+@dataclass(frozen=True)
+class MoveRef:
+    """A branch, tag or alias that is created, set, moved or deleted (``to`` is not looked at).
+
+    ``expect`` is the number that it must mean before.
+    """
+
+    name: str
+    kind: str
+    ref: str
+    act: str
+    to: int
+    message: str
+    expect: int | None = None
+
+    def after(self, history: History) -> tuple[History, int]:
+        """The name with its new meaning, or without any; nothing, where it has that already."""
+        if self.ref == DEFAULT_BRANCH and self.kind != "branch":
+            raise InvalidInput("it is the default branch")
+        if not history.versions:
+            raise NotFound(f"there is no {self.name}")
+        came = history.named().get(self.ref, 0)
+        if self.expect is not None and (self.expect != came or came not in history.versions):
+            raise Conflict(f"{self.ref} is at {came}")
+        deletes = self.act == "delete"
+        if not deletes and (self.to not in history.versions or self.to in history.deleted):
+            raise NotFound(f"{self.name} has no version {self.to}")
+        found = self._found(history)
+        if found and not deletes and came == self.to:
+            return history, self.to
+        if found and self.act == "create":
+            raise AlreadyExists("it is taken")
+        if self.kind == "tag" and not deletes and history.retired.get(self.ref, self.to) != self.to:
+            raise AlreadyExists("it was another version's")
+        if found:
+            history.guard(self.ref)
+        return self._changed(history), 0 if deletes else self.to
+
+    def _found(self, history: History) -> bool:
+        """Whether it is there; that something else has the name is refused."""
+        found = history.kind(self.ref)
+        if not found and self.act in {"move", "delete"}:
+            raise NotFound(f"{self.name} has no {self.ref}")
+        if found not in {"", self.kind}:
+            sets = self.act in {"create", "set"}
+            raise AlreadyExists("it is taken") if sets else InvalidInput(f"it is a {found}")
+        if self.act == "delete" and self.ref == DEFAULT_BRANCH:
+            raise InvalidInput("it is the default branch")
+        return bool(found)
+
+    def _changed(self, history: History) -> History:
+        fields = {"branch": "tips", "tag": "tags", "alias": "aliases"}
+        refs = dict(getattr(history, fields[self.kind]))
+        retired = dict(history.retired)
+        deletes = self.act == "delete"
+        if deletes:
+            gone = refs.pop(self.ref)
+            if self.kind == "tag":
+                retired[self.ref] = gone
+        else:
+            refs[self.ref] = self.to
+            if self.kind == "tag":
+                retired.pop(self.ref, None)
+        told = f"delete-{self.kind}" if deletes else self.kind
+        changes: dict[str, Any] = {fields[self.kind]: refs, "retired": retired}
+        return history.after(told, 0 if deletes else self.to, self.message, **changes)
+
+    def run(self, hub: Hub) -> Ref:
+        """Ask for it by the verb of its kind."""
+        verb = getattr(getattr(hub, self.kind), self.act)
+        options: dict[str, Any] = {"message": self.message}
+        if self.expect is not None:
+            options["expect"] = str(self.expect)
+        if self.act == "delete":
+            return cast(Ref, verb(self.name, self.ref, **options))
+        if self.kind == "branch" and self.act == "create":
+            return cast(Ref, verb(self.name, self.ref, at=str(self.to), **options))
+        return cast(Ref, verb(self.name, self.ref, str(self.to), **options))
+
+
+@dataclass(frozen=True)
+class Protect:
+    """A branch, an alias or (without ``ref``) the model protected, or no longer."""
+
+    name: str
+    ref: str
+    on: bool
+    message: str
+
+    def after(self, history: History) -> tuple[History, int]:
+        """With one guard more or fewer; nothing, where it is so already."""
+        if not history.versions:
+            raise NotFound(f"there is no {self.name}")
+        kind = history.kind(self.ref)
+        if self.ref and self.on and not kind:
+            raise NotFound(f"{self.name} has no {self.ref}")
+        if kind == "tag":
+            raise InvalidInput("it never moves")
+        if (self.ref in history.protected) == self.on:
+            return history, 0
+        protected = history.protected ^ {self.ref}
+        told = "protect" if self.on else "unprotect"
+        return history.after(told, 0, self.message, protected=protected), 0
+
+    def run(self, hub: Hub) -> None:
+        """Protect or unprotect."""
+        (hub.protect if self.on else hub.unprotect)(self.name, self.ref, message=self.message)
 
 
 def run(operation: Operation, hub: Hub) -> Ending:
     """Ask ``hub`` for an operation."""
     try:
-        return operation.run(hub).number
+        return number_of(operation.run(hub))
     except ModelhubError as error:
         return error.kind
+
+
+def number_of(result: Version | Ref | None) -> int:
+    """The version that an operation came to; 0 where it is none."""
+    return 0 if result is None else result.number or 0
 
 
 def in_turn(history: History, operations: Sequence[Operation]) -> tuple[History, list[Ending]]:

@@ -16,18 +16,34 @@ from modelhub.coordinator.context import Context, Stores
 from modelhub.coordinator.index import read_targets
 from modelhub.errors import ModelhubError
 from modelhub.hub import Hub
+from modelhub.names import DEFAULT_BRANCH
 from modelhub.results import Version
-from modelhub.testing.choices import BRANCHES, COMMON, FACTS, FILES, NAMES, REQUESTS, Moment, words
+from modelhub.testing.choices import (
+    BRANCHES,
+    COMMON,
+    FACTS,
+    FILES,
+    GUARDED,
+    NAMES,
+    REF_ACTS,
+    REFS,
+    REQUESTS,
+    Moment,
+    words,
+)
 from modelhub.testing.crashes import open_process
 from modelhub.testing.faults import Call, Faults, Outcome
 from modelhub.testing.reference import (
     Edit,
     History,
     Kept,
+    MoveRef,
     Operation,
+    Protect,
     Push,
     Retire,
     check_version,
+    number_of,
     outline_of,
     stored_files,
 )
@@ -144,18 +160,24 @@ class SideBySide(RuleBasedStateMachine):
     # --- doing ---------------------------------------------------------------------------------
 
     def do(self, operation: Operation, hub: Hub | None = None) -> Version | None:
-        """Do it on both sides, and see that it ends alike; None where it is refused."""
+        """Do it on both sides, and see that it ends alike.
+
+        None where it is refused, or comes to no version.
+        """
         before, hub = self.histories[operation.name], hub or self.hub
         try:
             after, number = operation.after(before)
         except ModelhubError as error:
             refused(type(error), lambda: operation.run(hub))
             return None
-        version = operation.run(hub)
-        assert (version.name, version.number) == (operation.name, number)
-        check_version(version, after)
+        result = operation.run(hub)
+        assert number_of(result) == number
         self._now(operation.name, after)
-        return version
+        if not isinstance(result, Version):
+            return None
+        assert result.name == operation.name
+        check_version(result, after)
+        return result
 
     def learn(self, name: str, possible: Sequence[History]) -> None:
         """See which of the ``possible`` histories a model has now; it must be one of them."""
@@ -206,21 +228,51 @@ class SideBySide(RuleBasedStateMachine):
             facts["description"] = self._description()
         return Edit(name, number, facts, self.message())
 
-    def retire_of(self, name: str, number: int, *, deleted: bool, ref: str = "") -> Retire:
+    def retire_of(
+        self, name: str, number: int, *, deleted: bool, ref: str = "", force: bool = False
+    ) -> Retire:
         """A deletion of a version, or its undoing."""
-        return Retire(name, number, deleted, self.message(), ref)
+        return Retire(name, number, deleted, self.message(), ref, force)
+
+    def protect_of(self, name: str, ref: str, *, on: bool) -> Protect:
+        """A branch, an alias or the model that is protected, or no longer."""
+        return Protect(name, ref, on, self.message())
+
+    def ref_of(self, draw: Draw, name: str, numbers: Sequence[int]) -> MoveRef:
+        """A branch, tag or alias that is set to one of ``numbers``, or deleted."""
+        kind, act = draw(st.sampled_from(REF_ACTS))
+        ref, to = draw(st.sampled_from(REFS)), draw(st.sampled_from(numbers))
+        expect = None
+        if act != "create" and draw(st.booleans()):
+            expect = draw(st.sampled_from((self.histories[name].named().get(ref) or 99, 1)))
+        return MoveRef(name, kind, ref, act, to, self.message(), expect)
 
     def operation(self, draw: Draw, name: str | None = None) -> Operation:
         """Any change that will not be refused, of any model or of ``name``."""
         name = name or draw(st.sampled_from(NAMES))
         history = self.histories[name]
-        kinds = ["push", *["retire"] * bool(history.versions), *["edit"] * bool(history.live())]
+        operation = self._drawn(draw, name, history)
+        try:
+            operation.after(history)
+        except ModelhubError:
+            return self.push_of(draw, name, branch=DEFAULT_BRANCH)
+        return operation
+
+    def _drawn(self, draw: Draw, name: str, history: History) -> Operation:
+        kinds = ["push"]
+        kinds += ["retire", "protect"] * bool(history.versions)
+        kinds += ["edit", "ref"] * bool(history.live())
         kind = draw(st.sampled_from(kinds))
         if kind == "retire":
             number = draw(st.sampled_from(list(history.versions)))
-            return self.retire_of(name, number, deleted=draw(st.booleans()))
+            return self.retire_of(name, number, deleted=draw(st.booleans()), force=True)
+        if kind == "protect":
+            guarded = draw(st.sampled_from(GUARDED))
+            return self.protect_of(name, guarded, on=draw(st.booleans()))
         if kind == "edit":
             return self.edit_of(draw, name, draw(st.sampled_from(history.live())))
+        if kind == "ref":
+            return self.ref_of(draw, name, history.live())
         branch = draw(st.sampled_from(BRANCHES))
         expect = draw(st.sampled_from((None, history.parent_on(branch) or None)))
         request = draw(st.sampled_from(REQUESTS))

@@ -367,6 +367,11 @@ def test_two_hubs_do_not_answer_for_each_other_offline(
 
 
 REFUSED: dict[str, Callable[[Hub, Path], object]] = {
+    "protect": lambda hub, _: hub.protect("nlp.x"),
+    "unprotect": lambda hub, _: hub.unprotect("nlp.x"),
+    "alias set": lambda hub, _: hub.alias.set("nlp.x", "champion", "1"),
+    "branch list": lambda hub, _: hub.branch.list("nlp.x"),
+    "tag history": lambda hub, _: hub.tag.history("nlp.x", "v1"),
     "init": lambda hub, _: hub.init(),
     "push": lambda hub, folder: hub.push("nlp.x", folder),
     "edit": lambda hub, _: hub.edit("nlp.x", title="new"),

@@ -86,6 +86,18 @@ def head_is(with_effect: int, without: int) -> Callable[[Stores, bool], None]:
     return holds
 
 
+def named(stores: Stores, ref: str) -> int:
+    return open_process(stores)[0].show(f"{NAME}@{ref}").number
+
+
+def means(ref: str, with_effect: int, without: int) -> Callable[[Stores, bool], None]:
+    def holds(stores: Stores, effect: bool) -> None:
+        assert has_files(stores, [ONE, TWO])
+        assert named(stores, ref) == (with_effect if effect else without)
+
+    return holds
+
+
 def title_is_edited(stores: Stores) -> bool:
     return open_process(stores)[0].show(NAME).metadata.title == "Mood"
 
@@ -139,6 +151,20 @@ def scenarios(folders: dict[int, Path]) -> dict[str, Scenario]:
             lambda hub: hub.edit(NAME, title="Mood"),
             title_is_edited,
             title_is_whole,
+        ),
+        Scenario(
+            "an alias moves",
+            prepared(one, two, lambda hub: hub.alias.set(NAME, "champion", "1")),
+            lambda hub: hub.alias.set(NAME, "champion", "2"),
+            lambda stores: named(stores, "champion") == 2,
+            means("champion", 2, 1),
+        ),
+        Scenario(
+            "a branch moves back",
+            prepared(one, two),
+            lambda hub: hub.branch.move(NAME, "main", "1"),
+            lambda stores: named(stores, "main") == 1,
+            head_is(1, 2),
         ),
     ]
     return {scenario.name: scenario for scenario in found}
@@ -305,6 +331,8 @@ NAMES = [
     "delete of the head",
     "undelete of the head",
     "edit",
+    "an alias moves",
+    "a branch moves back",
 ]
 
 

@@ -487,3 +487,61 @@ def test_a_pipe_gets_no_progress_and_no_colour(model: Path) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == (b"nlp.x@1\n", b"")
+
+
+def test_names_of_versions_are_created_moved_listed_and_deleted(
+    run: Run, two: Path, hub: modelhub.Hub
+) -> None:
+    assert as_text(run("tag", "create", "nlp.x", "v1", "1")) == "nlp.x@1\n"
+    assert as_text(run("alias", "set", "nlp.x", "champion", "v1", "-m", "good")) == "nlp.x@1\n"
+    assert as_text(run("branch", "create", "nlp.x", "fix", "--from", "champion")) == "nlp.x@1\n"
+    assert as_text(run("branch", "move", "nlp.x", "fix", "2", "--expect", "1")) == "nlp.x@2\n"
+    stale = run("alias", "set", "nlp.x", "champion", "2", "--expect", "2")
+    assert stale.exit_code == 5
+    assert "alias champion is at version 1" in stale.stderr
+    assert as_json(run("alias", "set", "nlp.x", "champion", "2", "--format", "json")) == {
+        "name": "nlp.x",
+        "ref": "champion",
+        "kind": "alias",
+        "number": 2,
+        "protected": False,
+    }
+    for kind in ("branch", "tag", "alias"):
+        listed = as_json(run(kind, "list", "nlp.x", "--format", "json"))
+        assert listed == told(getattr(hub, kind).list("nlp.x"))
+    assert rows(as_text(run("branch", "list", "nlp.x")))[1:] == [["fix", "2"], ["main", "2"]]
+    history = as_json(run("alias", "history", "nlp.x", "champion", "--format", "json"))
+    assert [(each["number"], each["message"]) for each in history] == [(2, ""), (1, "good")]
+    assert len(rows(as_text(run("alias", "history", "nlp.x", "champion")))) == 3
+    shown = as_text(run("show", "nlp.x@v1"))
+    assert re.search(r"^tags +v1$", shown, re.M)
+    assert as_text(run("tag", "delete", "nlp.x", "v1")) == "deleted tag v1 of nlp.x\n"
+    assert run("show", "nlp.x@v1").exit_code == 3
+    assert run("branch", "delete", "nlp.x", "main").exit_code == 2
+
+
+def test_protection_is_put_on_seen_and_lifted(run: Run, two: Path) -> None:
+    as_text(run("alias", "set", "nlp.x", "champion", "1"))
+    assert as_text(run("protect", "nlp.x", "champion")) == "nlp.x@champion is protected\n"
+    assert rows(as_text(run("alias", "list", "nlp.x")))[1] == ["champion", "1", "yes"]
+    refused = run("alias", "delete", "nlp.x", "champion")
+    assert refused.exit_code == 9
+    assert "modelhub unprotect nlp.x champion" in refused.stderr
+    lifted = as_json(run("unprotect", "nlp.x", "champion", "--format", "json"))
+    assert lifted == {"name": "nlp.x", "ref": "champion", "protected": False}
+    assert as_text(run("protect", "nlp.x")) == "nlp.x is protected\n"
+    assert run("delete", "nlp.x@2", "--yes").exit_code == 9
+    as_text(run("unprotect", "nlp.x"))
+    named = run("delete", "nlp.x@1", "--yes")
+    assert named.exit_code == 5
+    assert "champion" in named.stderr
+    assert as_text(run("delete", "nlp.x@1", "--yes", "--force")) == "deleted nlp.x@1\n"
+
+
+def test_the_log_is_cut_by_time(run: Run, two: Path, hub: modelhub.Hub) -> None:
+    newest, oldest = (entry.created.isoformat() for entry in hub.log("nlp.x"))
+    only = as_json(run("log", "nlp.x", "--until", oldest, "--format", "json"))
+    assert [entry["number"] for entry in only] == [1]
+    only = as_json(run("log", "nlp.x", "--since", newest, "--format", "json"))
+    assert [entry["number"] for entry in only] == [2]
+    assert run("log", "nlp.x", "--since", "yesterday").exit_code == 2

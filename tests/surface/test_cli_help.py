@@ -17,7 +17,7 @@ import modelhub
 from modelhub.cli.app import app
 from modelhub.errors import Conflict
 
-LONG = {"": 38, "push": 36, "edit": 26}
+LONG = {"": 43, "push": 36, "edit": 26}
 """Pages that cannot do with the 24 lines of the smallest terminal, and what they may take."""
 
 
@@ -32,9 +32,18 @@ PAGES = list(commands(app))
 
 
 def test_the_verbs_are_those_that_scripts_rely_on() -> None:
-    verbs = "push pull export ls show cat tensors log search diff edit delete undelete verify admin"
-    admin = {("admin", name) for name in ("init", "status", "sweep", "fsck")}
-    assert set(PAGES) == {(), *((verb,) for verb in verbs.split()), *admin}
+    verbs = (
+        "push pull export ls show cat tensors log search diff edit delete undelete branch tag "
+        "alias protect unprotect verify admin"
+    )
+    groups = {
+        "admin": "init status sweep fsck",
+        "branch": "create move list history delete",
+        "tag": "create list history delete",
+        "alias": "set list history delete",
+    }
+    below = {(group, name) for group, named in groups.items() for name in named.split()}
+    assert set(PAGES) == {(), *((verb,) for verb in verbs.split()), *below}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=" ".join)
