@@ -33,6 +33,7 @@ from modelhub.coordinator import (
     publish,
     refs,
     relatives,
+    restore,
     retire,
     status,
     sweep,
@@ -260,6 +261,85 @@ class Hub:
         return self._change(
             retire.Retire(self._ctx, parsed, deleted=False, message=names.message_text(message))
         )
+
+    def rollback(
+        self,
+        name: str,
+        *,
+        to: str | int | None = None,
+        at: str | None = None,
+        branch: str = DEFAULT_BRANCH,
+        message: str = "",
+    ) -> Version:
+        """Publish an old version's files and metadata as the next version of a branch.
+
+        Nothing is stored again, and no version changes or goes: the log tells both. Where the
+        branch's head is like that version already, it is returned.
+
+        Args:
+            name: the model.
+            to: the revision to go back to (``NAME@`` may be left out).
+            at: instead, a time (ISO 8601, UTC without an offset): what the branch was then.
+            branch: whose head the new version becomes.
+            message: why, for the log.
+
+        Raises:
+            NotFound: the branch or the version is not there, or that is deleted.
+            InvalidInput: neither ``to`` nor ``at`` was given, or both.
+        """
+        plain, onto = names.model_name(name), names.ref_name(branch)
+        if (to is None) == (at is None):
+            raise InvalidInput(
+                f"where {plain} is to go back to is said {'twice' if to else 'nowhere'}",
+                remedy="Give either a revision or a time.",
+            )
+        text = f"{plain}@{onto}@{{{at}}}" if to is None else str(to)
+        target = names.relative_revision(plain, text, "to")
+        return self._restore(target, onto, (), message or f"back to {target.text}")
+
+    def restore(
+        self,
+        revision: str,
+        include: Sequence[str],
+        *,
+        branch: str = DEFAULT_BRANCH,
+        message: str = "",
+    ) -> Version:
+        """Publish a branch's head with some files as they were in an old version.
+
+        Args:
+            revision: the version that has the files.
+            include: globs (gitignore syntax) of the files to bring back.
+            branch: whose head the new version follows, and becomes.
+            message: why, for the log.
+
+        Raises:
+            NotFound: the branch or the version is not there or deleted, or no file matches.
+        """
+        target, wanted = names.revision(revision), names.texts(include, "include")
+        if not wanted:
+            raise InvalidInput(
+                "no file is named", remedy="Name some, or bring all back with `rollback`."
+            )
+        told = message or f"{', '.join(wanted)} of {target.text}"
+        return self._restore(target, names.ref_name(branch), wanted, told)
+
+    def _restore(
+        self, target: Revision, branch: str, include: Sequence[str], message: str
+    ) -> Version:
+        plan = restore.Restore(
+            self._ctx,
+            target.model,
+            sources=(),
+            metadata=Metadata(),
+            message=names.message_text(message),
+            branch=branch,
+            target=target,
+            include=include,
+        )
+        self._ctx.policy(self._ctx.principal, plan.op, target.model)
+        self._open()
+        return _version(commit(self._ctx, target.model, plan), plan)
 
     def protect(self, name: str, ref: str = "", *, message: str = "") -> None:
         """Protect a branch or alias, or without ``ref`` the whole model. Idempotent.

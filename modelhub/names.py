@@ -221,7 +221,10 @@ def relative_revision(model: str, text: str, what: str) -> Revision:
         InvalidInput: it is none, or one of another model.
     """
     (text,) = texts([text], what)
-    parsed = revision(text if "@" in text.split("{", maxsplit=1)[0] else f"{model}@{text}")
+    name, at, rest = text.partition("@")
+    # REF@{TIME} is as relative as {TIME} and REF; only another model's name makes it none.
+    relative = name != model and (not at or rest.startswith("{") or "{" in name)
+    parsed = revision(f"{model}@{text}" if relative else text)
     if parsed.model != model:
         raise InvalidInput(
             f"{shown(text)} is not a revision of {model}",

@@ -64,6 +64,7 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     ``bases`` are versions of this hub (``name@number``) that it was derived from. Sizes in bytes:
     ``size_bytes`` of the files, ``new_bytes`` of what this publish had to store for them.
     ``architecture`` is a digest of the tensors' names, types and sizes, where they take much.
+    ``origin`` is the version of the same model (its number) whose files it brings back; 0: none.
     """
 
     content: str
@@ -76,6 +77,7 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     bases: tuple[str, ...] = ()
     request: str = ""
     architecture: str = ""
+    origin: int = 0
 
 
 class Published(msgspec.Struct, frozen=True, tag_field="op", tag="publish"):

@@ -101,7 +101,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     ``digest`` is its commit digest, ``content`` that of its files alone: equal contents are equal
     bytes, whatever the name. ``new_bytes`` is what its publish had to store. ``branches`` are those
-    whose head it is now, ``tags`` and ``aliases`` those that name it.
+    whose head it is now, ``tags`` and ``aliases`` those that name it. ``origin`` is the version
+    whose files it brought back, if it did.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...]
     parents: tuple[int, ...]
     bases: tuple[str, ...]
+    origin: int | None
     message: str
     actor: str
     created: datetime

@@ -28,7 +28,7 @@ from modelhub.cli.reading import (
     verify,
 )
 from modelhub.cli.refs import alias, branch, protect, tag, unprotect
-from modelhub.cli.writing import delete, edit, push, undelete
+from modelhub.cli.writing import delete, edit, push, restore, rollback, undelete
 from modelhub.errors import InvalidInput, ModelhubError
 
 
@@ -99,6 +99,8 @@ app = App(
             edit,
             delete,
             undelete,
+            rollback,
+            restore,
             branch,
             tag,
             alias,

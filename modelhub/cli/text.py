@@ -43,6 +43,7 @@ def version(result: Version) -> str:
         "aliases": ", ".join(result.aliases),
         "parents": ", ".join(map(str, result.parents)),
         "derived from": ", ".join(result.bases),
+        "brings back": str(result.origin or ""),
         "message": result.message,
         "published": f"{time(result.created)} by {result.actor}",
         "files": f"{result.files:,}, {size(result.total_bytes)}, {size(result.new_bytes)} new",

@@ -119,6 +119,41 @@ def _confirm(version: Version) -> None:
         raise click.exceptions.Exit(FINDINGS)
 
 
+@verb("rollback nlp.sentiment --to 3", "rollback nlp.sentiment --at 2026-05-01T12:00Z")
+@click.argument("name")
+@click.option("--to", metavar="REV", help="The version to go back to.")
+@click.option("--at", metavar="TIME", help="Back to what the branch was then.")
+@click.option("--branch", metavar="NAME", default="main", help="Publish here  [default: main]")
+@message
+def rollback(
+    door: Door, *, name: str, to: str | None, at: str | None, branch: str, message: str
+) -> None:
+    """Publish an old version's content as the newest version.
+
+    Nothing is stored again, and no version is changed or lost.
+    """
+    with door.hub() as hub:
+        version = hub.rollback(name, to=to, at=at, branch=branch, message=message)
+    door.answer(version, text.revision)
+
+
+@verb("restore nlp.sentiment@3 config.json", "restore nlp.sentiment@3 'tokenizer/*'")
+@click.argument("revision")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--branch", metavar="NAME", default="main", help="Publish here  [default: main]")
+@message
+def restore(
+    door: Door, *, revision: str, files: tuple[str, ...], branch: str, message: str
+) -> None:
+    """Publish the newest version with some files as a version had them.
+
+    FILES are paths or patterns.
+    """
+    with door.hub() as hub:
+        version = hub.restore(revision, files, branch=branch, message=message)
+    door.answer(version, text.revision)
+
+
 @verb("undelete nlp.sentiment@3 -m 'deleted by mistake'")
 @click.argument("revision")
 @message

@@ -9,14 +9,14 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from modelhub.content.cut import parts
-from modelhub.content.tree import SourceFile, open_unchanged, reading
+from modelhub.content.tree import Source, reading
 from modelhub.names import shown
 
 WORTHWHILE_BYTES = 64 << 20
 """Below this much of tensors, a difference from another model saves too little to look for one."""
 
 
-def architecture(sources: Sequence[SourceFile]) -> str:
+def architecture(sources: Sequence[Source]) -> str:
     """A digest in hex of the names, element types and sizes of all tensors; empty where few.
 
     Equal for two models however their tensors are divided into files. Headers alone are read.
@@ -29,11 +29,11 @@ def architecture(sources: Sequence[SourceFile]) -> str:
     found: dict[tuple[str, str], int] = {}
     by_path = {source.path: source for source in sources}
     for source in sources:
-        with ExitStack() as opened, open_unchanged(source) as file:
+        with ExitStack() as opened, source.opened() as file:
 
             def beside(path: str, opened: ExitStack = opened) -> BinaryIO | None:
                 other = by_path.get(path)
-                return None if other is None else opened.enter_context(open_unchanged(other))
+                return None if other is None else opened.enter_context(other.opened())
 
             with reading(shown(source.path)):
                 known = parts(file, source.size_bytes, source.path, beside)

@@ -16,7 +16,7 @@ from pyfastcdc import FastCDC
 from modelhub.content.layout import Beside, alone, layout
 from modelhub.content.layout.spans import Span
 from modelhub.content.safetensors_layout import LARGEST_HEADER_BYTES, read_fully
-from modelhub.content.tree import SourceFile, changed_while_read, reading
+from modelhub.content.tree import Source, changed_while_read, reading
 from modelhub.names import shown
 
 TENSOR_CUTTER = "tensor/4M-64K-512K/1"
@@ -65,7 +65,7 @@ class Piece(NamedTuple):
     part: Part | None = None
 
 
-def cut(file: BinaryIO, source: SourceFile, beside: Beside = alone) -> tuple[str, Iterator[Piece]]:
+def cut(file: BinaryIO, source: Source, beside: Beside = alone) -> tuple[str, Iterator[Piece]]:
     """The cutter's id, and the pieces of ``file``, which is read once from its start, in order.
 
     Headers are read before. Every piece has bytes of its own and stays valid. At most 8 MiB are
@@ -101,7 +101,7 @@ def parts(
     return None if spans is None else list(_tensor_parts(spans))
 
 
-def _whole(pieces: Iterable[Piece], source: SourceFile) -> Iterator[Piece]:
+def _whole(pieces: Iterable[Piece], source: Source) -> Iterator[Piece]:
     missing_bytes = source.size_bytes
     with reading(shown(source.path)):
         for piece in pieces:

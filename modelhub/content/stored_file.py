@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import msgspec
 
 from modelhub.content.manifest import Manifest, ManifestFile
 from modelhub.content.read import Reader
@@ -82,6 +85,33 @@ class StoredFile(io.RawIOBase):
     def _refuse_closed(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")  # as Python's own files do
+
+
+class StoredSource(msgspec.Struct, frozen=True):
+    """A file of a version as a ``Source`` for another one, which may take over its chunks."""
+
+    reader: Reader
+    manifest: Manifest
+    file: ManifestFile
+
+    @property
+    def path(self) -> str:
+        """Its path inside both versions."""
+        return self.file.path
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size."""
+        return self.file.size_bytes
+
+    @property
+    def mode(self) -> int:
+        """Its permission bits."""
+        return self.file.mode
+
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        """The file as stored."""
+        return cast(BinaryIO, open_stored(self.reader, self.manifest, self.file))
 
 
 def open_stored(reader: Reader, manifest: Manifest, file: ManifestFile) -> io.BufferedReader:

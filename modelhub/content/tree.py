@@ -6,9 +6,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO, Protocol, cast
 
 import msgspec
 
@@ -29,17 +30,42 @@ Stamp = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, modification and change time in ns: equal means unchanged."""
 
 
-class SourceFile(msgspec.Struct, frozen=True):
-    """A file to publish: its path inside the version, where it lies, and how it looked.
+class Source(Protocol):
+    """A file to publish, wherever its bytes come from."""
 
-    ``mode`` holds the nine permission bits alone: a version carries no set-uid files.
-    """
+    @property
+    def path(self) -> str:
+        """Inside the version."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size."""
+
+    @property
+    def mode(self) -> int:
+        """The nine permission bits alone: a version carries no set-uid files."""
+
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        """The file, open for reading and seekable; it has as many bytes as it said.
+
+        Raises:
+            Conflict: it changed.
+            Forbidden, Unavailable: it cannot be read.
+        """
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """A ``Source`` on this machine: where it lies, and how it looked."""
 
     path: str
     location: Path
     size_bytes: int
     mode: int
     stamp: Stamp
+
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        """As ``open_unchanged``."""
+        return open_unchanged(self)
 
 
 def survey(
@@ -77,7 +103,7 @@ def survey(
 
 
 @contextmanager
-def open_unchanged(source: SourceFile) -> Iterator[FileIO]:
+def open_unchanged(source: SourceFile) -> Iterator[BinaryIO]:
     """Open a surveyed file for reading, unbuffered, and see that it stays as it was surveyed.
 
     It is compared on entering and again on leaving, unless the body raised. A change that moves
@@ -95,7 +121,7 @@ def open_unchanged(source: SourceFile) -> Iterator[FileIO]:
             raise changed_while_read(source) from exc
     with file:
         _check_unchanged(source, os.fstat(file.fileno()))
-        yield file
+        yield cast(BinaryIO, file)
         try:
             status = source.location.stat()  # the same inode, so this speaks for the open file too
         except OSError as exc:
@@ -116,7 +142,7 @@ def reading(shown: str) -> Iterator[None]:
         raise _translation(exc, shown) from exc
 
 
-def changed_while_read(source: SourceFile) -> Conflict:
+def changed_while_read(source: Source) -> Conflict:
     """The error that says so."""
     return Conflict(
         f"{names.shown(source.path)} changed while it was read",

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from modelhub.content.ahead import ahead, mapped
 from modelhub.content.cut import Part, Piece, cut
-from modelhub.content.tree import SourceFile, open_unchanged
+from modelhub.content.tree import Source
 
 _WINDOW_BYTES = 32 * 2**20
 _WINDOW_CHUNKS = 4096
@@ -28,7 +28,7 @@ class NamedPiece:
 
 
 def windows(
-    sources: Sequence[SourceFile], cutters: list[str]
+    sources: Sequence[Source], cutters: list[str]
 ) -> Generator[list[NamedPiece], None, None]:
     """Every file's pieces in order, in groups that are looked up at once.
 
@@ -50,7 +50,7 @@ def windows(
 
 
 def _cut_windows(
-    sources: Sequence[SourceFile], cutters: list[str]
+    sources: Sequence[Source], cutters: list[str]
 ) -> Generator[list[tuple[int, Piece]], None, None]:
     by_path = {source.path: source for source in sources}
     window: list[tuple[int, Piece]] = []
@@ -60,9 +60,9 @@ def _cut_windows(
 
             def beside(path: str, opened: ExitStack = opened) -> BinaryIO | None:
                 found = by_path.get(path)
-                return opened.enter_context(open_unchanged(found)) if found else None
+                return opened.enter_context(found.opened()) if found else None
 
-            file = opened.enter_context(open_unchanged(source))
+            file = opened.enter_context(source.opened())
             cutter, pieces = cut(file, source, beside)
             cutters.append(cutter)
             for piece in pieces:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from modelhub.content.architecture import architecture
 from modelhub.content.encoder import StoragePolicy
 from modelhub.content.manifest import Manifest
-from modelhub.content.tree import SourceFile
+from modelhub.content.tree import Source
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed
@@ -21,6 +21,7 @@ from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import CorruptData, Unavailable
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import (
+    Address,
     Metadata,
     MetadataRow,
     Published,
@@ -39,12 +40,12 @@ class Push:
     """One push (a ``Plan``): its arguments, and what is done of it so far.
 
     ``published`` is the version's entry: this push's, or that of an earlier one with the same
-    request id.
+    request id. ``manifests`` is where those lie, besides the parent's, that its own may equal.
     """
 
     ctx: Context
     name: str
-    sources: Sequence[SourceFile]
+    sources: Sequence[Source]
     metadata: Metadata
     message: str = ""
     branch: str = DEFAULT_BRANCH
@@ -56,6 +57,8 @@ class Push:
     op: str = "publish"
     known: dict[int, Metadata] = field(default_factory=dict)
     published: Sealed | None = None
+    origin: int = 0
+    manifests: tuple[Address, ...] = ()
     _architecture: str | None = None
     _storing: Storing | None = None
     _stored: Stored | None = None
@@ -79,6 +82,8 @@ class Push:
         parent = self._parent(head)
         if self.expect is not None:
             check_expected(rows, head, f"branch {self.branch}", parent, self.expect)
+        if not self.choose(head, parent):
+            return None
         if self._architecture is None:
             self._architecture = architecture(self.sources)
         stored = self._store(head, attempt, parent)
@@ -96,9 +101,23 @@ class Push:
             bases=self.bases,
             request=self.request,
             architecture=self._architecture,
+            origin=self.origin,
         )
         self._put_lookup(head, attempt, number, record)
         return Published(number, self.branch, (parent,) if parent else (), record)
+
+    def choose(self, head: Head, parent: int) -> bool:
+        """Settle what is published on top of ``head``; False: nothing, ``published`` is that.
+
+        A push's sources and metadata are what it was called with. Others choose them here, anew for
+        each head, and ``forget`` what they stored before.
+        """
+        del head, parent
+        return True
+
+    def forget(self) -> None:
+        """Nothing is stored of this push: its sources are others than before."""
+        self._storing = self._stored = self._architecture = None
 
     def landed(self, committed: Committed) -> None:
         """Put the hints of the last pack's chunks."""
@@ -130,19 +149,20 @@ class Push:
 
     def _store_anew(self, head: Head, attempt: Attempt, parent: int) -> tuple[Storing, Stored]:
         trusted: list[Manifest] = []
-        previous = None
+        known = list(self.manifests)
         if parent:
             published = versions.publication(self.ctx.stores.rows, head, parent)
             assert isinstance(published.entry.change, Published)
             address = published.entry.change.version.manifest
             # A damaged parent stops nobody from pushing.
             with contextlib.suppress(CorruptData):
-                trusted, previous = [manifest_at(self.ctx, address)], address
+                trusted = [manifest_at(self.ctx, address)]
+                known.append(address)
         else:
             trusted = relatives(self.ctx, self.bases, self._architecture or "")
         policy = self.policy or self.ctx.storage_policy
         storing = Storing(self.ctx, attempt, trusted, policy)
-        return storing, storing.store(self.sources, previous, self.progress)
+        return storing, storing.store(self.sources, known, self.progress)
 
     def _put_metadata(self, head: Head, attempt: Attempt, number: int) -> str:
         return put_metadata(self.ctx, head, attempt, number, self.metadata)

@@ -19,7 +19,8 @@ from modelhub.content.bases import Bases
 from modelhub.content.encoder import EncodedPiece, Encoder, StoragePolicy
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
 from modelhub.content.pack import PACK_TARGET_BYTES, RAW, PackWriter, new_pack_id
-from modelhub.content.tree import SourceFile
+from modelhub.content.stored_file import StoredSource
+from modelhub.content.tree import Source
 from modelhub.content.windows import NamedPiece, windows
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Progress
@@ -101,12 +102,13 @@ class Storing:
         self._new_bytes = 0
 
     def store(
-        self, sources: Sequence[SourceFile], previous: Address | None, progress: Progress
+        self, sources: Sequence[Source], manifests: Sequence[Address], progress: Progress
     ) -> Stored:
         """Store what is not stored yet of ``sources``.
 
-        ``previous`` is where the trusted version's manifest lies. Where a pack cannot be completed
-        (a DataNode died, say), the files are read again, and what that pack had goes into another.
+        ``manifests`` is where those lie that the new one may be equal to. Where a pack cannot be
+        completed (a DataNode died, say), the files are read again, and what that pack had goes into
+        another.
 
         Raises:
             Conflict: a file changed while it was read.
@@ -116,7 +118,7 @@ class Storing:
         attempt, completed = 1, 0
         while True:
             try:
-                return self._store(sources, previous, progress)
+                return self._store(sources, manifests, progress)
             except _PackLost as lost:
                 self._drop_pack()
                 if len(self._own) > completed:  # it went on since the last one was lost
@@ -136,21 +138,24 @@ class Storing:
             attempt += 1
 
     def _store(
-        self, sources: Sequence[SourceFile], previous: Address | None, progress: Progress
+        self, sources: Sequence[Source], manifests: Sequence[Address], progress: Progress
     ) -> Stored:
-        total, done = sum(source.size_bytes for source in sources), 0
+        adopted = self._adopted(sources)
+        total = sum(source.size_bytes for source in sources)
+        done = sum(source.size_bytes for source in sources if source.path in adopted)
+        read = [source for source in sources if source.path not in adopted]
         cutters: list[str] = []
-        digests: list[list[bytes]] = [[] for _ in sources]
+        digests: list[list[bytes]] = [[] for _ in read]
         written: list[Future[list[EncodedPiece]]] = []
         with (
             Encoder(self._ctx.reader, self._policy) as encoder,
-            contextlib.closing(windows(sources, cutters)) as found,
+            contextlib.closing(windows(read, cutters)) as found,
         ):
             for window in found:
                 for piece in window:
                     digests[piece.index].append(piece.digest)
                 # The last window's new pieces are written while those of this one are encoded.
-                coming = encoder.begin(self._fresh(window, sources, bases=encoder.wants_bases))
+                coming = encoder.begin(self._fresh(window, read, bases=encoder.wants_bases))
                 self._write_all(written)
                 written = coming
                 done += sum(len(piece.data) for piece in window)
@@ -158,15 +163,33 @@ class Storing:
                 self._attempt.renew()
             self._write_all(written)
         builder = ManifestBuilder()
-        for source, cutter, names in zip(sources, cutters, digests, strict=True):
-            refs = [self._placed[digest] for digest in names]
-            builder.add_file(source.path, source.size_bytes, source.mode, cutter, refs)
+        for source, cutter, names in zip(read, cutters, digests, strict=True):
+            adopted[source.path] = cutter, [self._placed[digest] for digest in names]
+        for source in sources:
+            builder.add_file(source.path, source.size_bytes, source.mode, *adopted[source.path])
         data = builder.encode()
         manifest = Manifest.decode(data, "the new manifest")
-        address = self._store_manifest(data, previous)
+        address = self._store_manifest(data, manifests)
         self._close_pack()
         packs = tuple(sorted({*manifest.packs(), address.pack}))
         return Stored(manifest, address, packs, self._new_bytes)
+
+    def _adopted(self, sources: Sequence[Source]) -> dict[str, tuple[str, list[ChunkRef]]]:
+        """Cutter and chunks of those files that are stored already and need not even be read."""
+        stored = {
+            source.path: (source.file.cutter, source.manifest.chunks(source.file))
+            for source in sources
+            if isinstance(source, StoredSource)
+        }
+        if not stored:
+            return {}
+        packs = {pack for _, refs in stored.values() for ref in refs for pack in ref.packs()}
+        self._rely_on(packs, new_needed=False)
+        return {
+            path: (cutter, refs)
+            for path, (cutter, refs) in stored.items()
+            if all(map(self._is_usable, refs))
+        }
 
     def rebind(self, attempt: Attempt, packs: Sequence[str]) -> None:
         """Go over to a new attempt: all packs are pinned and their rows read again, own ones too.
@@ -190,7 +213,7 @@ class Storing:
         self._unhinted = []
 
     def _fresh(
-        self, window: Sequence[NamedPiece], sources: Sequence[SourceFile], *, bases: bool
+        self, window: Sequence[NamedPiece], sources: Sequence[Source], *, bases: bool
     ) -> list[tuple[NamedPiece, ChunkRef | None]]:
         """The pieces of ``window`` that have no place yet, and what each may be a difference from.
 
@@ -299,13 +322,14 @@ class Storing:
         if self._writer.size >= PACK_TARGET_BYTES:
             self._close_pack()
 
-    def _store_manifest(self, data: bytes, previous: Address | None) -> Address:
-        """Where the manifest lies: as before, if nothing changed, else in the open pack."""
+    def _store_manifest(self, data: bytes, known: Sequence[Address]) -> Address:
+        """Where the manifest lies: where an equal one does, else in the open pack."""
         digest = blake3(data).digest()
-        if previous is not None and previous.digest == digest.hex():
-            self._attempt.announce([previous.pack])
-            if live_packs(self._ctx, [previous.pack]):
-                return previous
+        for address in known:
+            if address.digest == digest.hex():
+                self._attempt.announce([address.pack])
+                if live_packs(self._ctx, [address.pack]):
+                    return address
         self._write(EncodedPiece(digest, len(data), data, RAW, None))
         ref = self._placed[digest]
         return Address(ref.pack, ref.offset, ref.length, digest.hex())

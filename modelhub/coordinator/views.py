@@ -29,6 +29,7 @@ def version(head: Head, published: Sealed, metadata: Metadata) -> Version:
         aliases=refs_at(head.state.aliases, change.number),
         parents=change.parents,
         bases=change.version.bases,
+        origin=change.version.origin or None,
         message=entry.message,
         actor=entry.actor,
         created=entry.time,

@@ -297,6 +297,50 @@ class Push:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """A version that is published again; or with ``path`` the head, with one file of it."""
+
+    name: str
+    to: int
+    branch: str
+    message: str
+    path: str = ""
+
+    def after(self, history: History) -> tuple[History, int]:
+        """One version more, unless the head is like it already."""
+        if history.kind(self.branch) in {"tag", "alias"}:
+            raise AlreadyExists(f"{self.branch} is none of its branches")
+        old, parent = history.versions.get(self.to), history.head(self.branch)
+        if self.branch not in history.tips or old is None or self.to in history.deleted:
+            raise NotFound(f"{self.name} has no such branch or version")
+        head, message = history.versions.get(parent), self.message
+        wanted = replace(old, branch=self.branch, parent=parent, message=message, request="")
+        if self.path:
+            if head is None or self.path not in old.files:
+                raise NotFound("there is no such file")
+            files = {**head.files, self.path: old.files[self.path]}
+            wanted = replace(wanted, files=files, facts=head.facts, bases=head.bases)
+        if head is not None and _alike(wanted, head):
+            return history, parent
+        number = len(history.versions) + 1
+        versions = {**history.versions, number: replace(wanted, number=number)}
+        tips = {**history.tips, self.branch: number}
+        return history.after("publish", number, message, versions=versions, tips=tips), number
+
+    def run(self, hub: Hub) -> Version:
+        """Roll back, or restore the file."""
+        options: dict[str, Any] = {"branch": self.branch, "message": self.message}
+        if self.path:
+            return hub.restore(f"{self.name}@{self.to}", [f"/{self.path}"], **options)
+        return hub.rollback(self.name, to=self.to, **options)
+
+
+def _alike(one: Kept, other: Kept) -> bool:
+    same = one.files == other.files and one.bases == other.bases
+    return same and exact(one.facts) == exact(other.facts)
+
+
+@dataclass(frozen=True)
 class Edit:
     """A change of a version's metadata."""
 

@@ -41,6 +41,7 @@ from modelhub.testing.reference import (
     Operation,
     Protect,
     Push,
+    Restore,
     Retire,
     check_version,
     number_of,
@@ -234,6 +235,13 @@ class SideBySide(RuleBasedStateMachine):
         """A deletion of a version, or its undoing."""
         return Retire(name, number, deleted, self.message(), ref, force)
 
+    def restore_of(self, draw: Draw, name: str, number: int) -> Restore:
+        """A version that is to come back on some branch, or one of its files."""
+        kept = self.histories[name].versions.get(number)
+        paths = sorted(kept.files) if kept is not None else ["absent"]
+        path = draw(st.sampled_from(("", "", *paths)))
+        return Restore(name, number, draw(st.sampled_from(BRANCHES)), self.message(), path)
+
     def protect_of(self, name: str, ref: str, *, on: bool) -> Protect:
         """A branch, an alias or the model that is protected, or no longer."""
         return Protect(name, ref, on, self.message())
@@ -261,7 +269,7 @@ class SideBySide(RuleBasedStateMachine):
     def _drawn(self, draw: Draw, name: str, history: History) -> Operation:
         kinds = ["push"]
         kinds += ["retire", "protect"] * bool(history.versions)
-        kinds += ["edit", "ref"] * bool(history.live())
+        kinds += ["edit", "ref", "restore"] * bool(history.live())
         kind = draw(st.sampled_from(kinds))
         if kind == "retire":
             number = draw(st.sampled_from(list(history.versions)))
@@ -271,6 +279,8 @@ class SideBySide(RuleBasedStateMachine):
             return self.protect_of(name, guarded, on=draw(st.booleans()))
         if kind == "edit":
             return self.edit_of(draw, name, draw(st.sampled_from(history.live())))
+        if kind == "restore":
+            return self.restore_of(draw, name, draw(st.sampled_from(history.live())))
         if kind == "ref":
             return self.ref_of(draw, name, history.live())
         branch = draw(st.sampled_from(BRANCHES))

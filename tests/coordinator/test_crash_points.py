@@ -160,6 +160,20 @@ def scenarios(folders: dict[int, Path]) -> dict[str, Scenario]:
             means("champion", 2, 1),
         ),
         Scenario(
+            "rollback",
+            prepared(one, two),
+            lambda hub: hub.rollback(NAME, to=1),
+            lambda stores: number_of(stores) == 3,
+            versions_are(ONE, TWO, ONE),
+        ),
+        Scenario(
+            "restore of a file",
+            prepared(one, two),
+            lambda hub: hub.restore(f"{NAME}@1", ["a.bin"]),
+            lambda stores: number_of(stores) == 3,
+            versions_are(ONE, TWO, ONE),
+        ),
+        Scenario(
             "a branch moves back",
             prepared(one, two),
             lambda hub: hub.branch.move(NAME, "main", "1"),
@@ -332,6 +346,8 @@ NAMES = [
     "undelete of the head",
     "edit",
     "an alias moves",
+    "rollback",
+    "restore of a file",
     "a branch moves back",
 ]
 

@@ -545,3 +545,20 @@ def test_the_log_is_cut_by_time(run: Run, two: Path, hub: modelhub.Hub) -> None:
     only = as_json(run("log", "nlp.x", "--since", newest, "--format", "json"))
     assert [entry["number"] for entry in only] == [2]
     assert run("log", "nlp.x", "--since", "yesterday").exit_code == 2
+
+
+def test_rollback_and_restore_bring_back_what_was(run: Run, two: Path, hub: modelhub.Hub) -> None:
+    assert as_text(run("rollback", "nlp.x", "--to", "1", "-m", "worse")) == "nlp.x@3\n"
+    told_of = as_json(run("show", "nlp.x", "--format", "json"))
+    assert (told_of["origin"], told_of["message"], told_of["new_bytes"]) == (1, "worse", 0)
+    assert not hub.diff("nlp.x@1", "nlp.x@3").files
+    assert re.search(r"^brings back +1$", as_text(run("show", "nlp.x")), re.M)
+    assert as_text(run("restore", "nlp.x@2", "config.json")) == "nlp.x@4\n"
+    assert not hub.diff("nlp.x@2", "nlp.x@4").files
+    then = hub.show("nlp.x@3").created.isoformat()
+    assert as_text(run("rollback", "nlp.x", "--at", then)) == "nlp.x@5\n"
+    assert not hub.diff("nlp.x@1", "nlp.x@5").files
+    assert run("rollback", "nlp.x").exit_code == 2
+    assert run("rollback", "nlp.x", "--to", "1", "--at", then).exit_code == 2
+    assert run("restore", "nlp.x@1").exit_code == 2
+    assert run("restore", "nlp.x@1", "absent").exit_code == 3
