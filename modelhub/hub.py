@@ -55,6 +55,8 @@ from modelhub.records import Fence, Metadata, ModelHint, Published, decode, enco
 from modelhub.refs import Aliases, Branches, Tags
 from modelhub.results import (
     Diff,
+    FieldChange,
+    FileChange,
     FileInfo,
     Health,
     Listing,
@@ -65,6 +67,7 @@ from modelhub.results import (
     SearchResult,
     Status,
     Sweep,
+    TensorChange,
     Version,
 )
 from modelhub.stores import Query
@@ -497,17 +500,45 @@ class Hub:
             hits=Listing(SearchHit, [views.search_hit(hit) for hit in page.hits]),
         )
 
-    def diff(self, a: str, b: str) -> Diff:
+    def diff(
+        self, a: str, b: str, *, weights: bool = True, progress: Progress = ignore_progress
+    ) -> Diff:
         """What changes from revision ``a`` to revision ``b``, of the same model or of two.
+
+        That is files, metadata, and the tensors by name, with their distances: of safetensors (also
+        sharded) and GGUF files, ONNX initialisers, or numpy's arrays. Tensors whose digests are
+        equal are not read; the others are, a few pieces at a time.
+
+        Args:
+            a: the older revision.
+            b: the newer one.
+            weights: whether to look into files at all.
+            progress: called with ``"diff"``, bytes compared and bytes to compare.
 
         Raises:
             NotFound: one of them is not there, or deleted.
+            NotInstalled: ml_dtypes is missing for a dtype that numpy has not.
         """
         sides = []
         for text in (a, b):
             head, number = self._resolve(text, live=True)
             sides.append((self._version(head, number), self._manifest(head, number)))
-        return compare.compare(*sides[0], *sides[1])
+        (old, old_files), (new, new_files) = sides
+        found = None
+        if weights and old.content != new.content:
+            from modelhub.coordinator.compare_tensors import compare_tensors  # needs numpy
+
+            found = compare_tensors(self._ctx, old_files, new_files, progress)
+        changed = compare.changed_fields(old.metadata, new.metadata)
+        return Diff(
+            a=f"{old.name}@{old.number}",
+            b=f"{new.name}@{new.number}",
+            files=Listing(FileChange, list(compare.changed_files(old_files, new_files))),
+            metadata=Listing(FieldChange, list(changed)),
+            tensors=found.tensors if found else Listing(TensorChange, []) if weights else None,
+            overall=found.overall if found else None,
+            bytes_read=found.bytes_read if found else 0,
+        )
 
     # --- fetching ------------------------------------------------------------------------------
 
@@ -666,10 +697,10 @@ class Hub:
     ) -> Tensors:
         """The tensors of a version's files by name, in the shape of safetensors' ``safe_open``.
 
-        Looked into are its safetensors and GGUF files; where it has none, numpy's: an ``.npy`` is
-        one tensor, named as its path without the ending, and an ``.npz`` has those of its members.
-        Only headers are read now. ``get_tensor(name)`` reads the chunks of one tensor, and
-        ``get_slice(name)[3:5]`` those of a part of it.
+        Looked into are its safetensors and GGUF files; where it has none, the initialisers of ONNX
+        models; else numpy's files: an ``.npy`` is one tensor, named as its path without the ending,
+        and an ``.npz`` has those of its members. Only headers are read now. ``get_tensor(name)``
+        reads the chunks of one tensor, and ``get_slice(name)[3:5]`` those of a part of it.
 
         Args:
             revision: which version.

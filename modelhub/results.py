@@ -245,16 +245,57 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     new: Scalar | tuple[str, ...] | None
 
 
+class TensorChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor that differs.
+
+    ``status`` is ``added``, ``removed``, ``reshaped``, ``retyped`` or ``changed``. Distances are
+    those of ``modelhub.content.distance``; None where there is none. ``not_finite`` elements (NaN
+    or infinite on either side) are left out of them.
+    """
+
+    name: str
+    status: str
+    old_shape: tuple[int, ...] | None
+    new_shape: tuple[int, ...] | None
+    old_dtype: str | None
+    new_dtype: str | None
+    l2: float | None
+    relative_l2: float | None
+    cosine: float | None
+    max_abs: float | None
+    fraction_changed: float | None
+    not_finite: int | None
+
+
+class WeightDistance(msgspec.Struct, frozen=True, kw_only=True):
+    """How far two versions' weights are apart, over all tensors that differ and have a distance.
+
+    Equal tensors add nothing to ``l2`` and ``max_abs``, which are those of the whole model; the
+    others are relative to the ``elements`` of the tensors that differ.
+    """
+
+    elements: int
+    l2: float
+    relative_l2: float | None
+    cosine: float | None
+    max_abs: float
+    fraction_changed: float
+    not_finite: int
+
+
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
     """What changes from revision ``a`` to ``b``, each written ``name@number``.
 
-    ``bytes_read`` counts the stored bytes that were read to find out.
+    ``tensors`` and ``overall`` are None where weights were left out. ``bytes_read`` counts the
+    stored bytes that were read to find out.
     """
 
     a: str
     b: str
     files: Listing[FileChange]
     metadata: Listing[FieldChange]
+    tensors: Listing[TensorChange] | None
+    overall: WeightDistance | None
     bytes_read: int
 
 

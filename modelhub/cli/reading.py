@@ -85,7 +85,7 @@ def cat(door: Door, revision: str, file: str) -> None:
 def tensors(door: Door, revision: str, include: tuple[str, ...]) -> None:
     """List the tensors of a version: dtypes, shapes, sizes, files.
 
-    Looked into are safetensors and GGUF files, else numpy's; only their headers are read.
+    Looked into are safetensors and GGUF files, else ONNX's, else numpy's; only headers are read.
     """
     with door.hub() as hub:
         door.answer(hub.tensors(revision, include=include).listing(), text.tensors)
@@ -120,13 +120,18 @@ def search(door: Door, words: tuple[str, ...], limit: int, offset: int, all_vers
         note(f"{shown} of {result.total}; --offset {shown} shows more")
 
 
-@verb("diff nlp.sentiment@1 nlp.sentiment@2")
+@verb("diff nlp.sentiment@1 nlp.sentiment", "diff nlp.small nlp.sentiment --no-weights")
 @click.argument("a")
 @click.argument("b")
-def diff(door: Door, a: str, b: str) -> None:
-    """Show what changes from revision A to B."""
-    with door.hub() as hub:
-        door.answer(hub.diff(a, b), text.diff)
+@click.option("--no-weights", is_flag=True, help="Leave out tensors: files are not read.")
+def diff(door: Door, a: str, b: str, no_weights: bool) -> None:
+    """Show what changes from revision A to B.
+
+    That is files, metadata and tensors, with how far their weights are apart.
+    """
+    with door.hub() as hub, progress() as advance:
+        found = hub.diff(a, b, weights=not no_weights, progress=advance)
+    door.answer(found, text.diff)
 
 
 @verb("verify nlp.sentiment@3")

@@ -21,8 +21,10 @@ from modelhub.results import (
     SearchResult,
     Status,
     Sweep,
+    TensorChange,
     TensorInfo,
     Version,
+    WeightDistance,
 )
 
 
@@ -182,7 +184,55 @@ def diff(result: Diff) -> str:
             (change.field, _value(change.old), _value(change.new)) for change in result.metadata
         )
         parts.append(table(("FIELD", result.a, result.b), fields))
+    if result.tensors:
+        heads = ("TENSOR", "STATUS", "L2", "RELATIVE", "COSINE", "MAX", "CHANGED", "NOTE")
+        parts.append(table(heads, map(_tensor_change, result.tensors)))
+    if result.overall is not None and result.overall.elements:
+        parts.append(_overall(result.overall))
     return "\n\n".join(parts) or f"{result.a} and {result.b} do not differ"
+
+
+def _tensor_change(change: TensorChange) -> tuple[str, ...]:
+    return (
+        change.name,
+        change.status,
+        _decimal(change.l2),
+        _decimal(change.relative_l2),
+        _decimal(change.cosine, "9.7f"),
+        _decimal(change.max_abs),
+        _percent(change.fraction_changed),
+        _note(change),
+    )
+
+
+def _note(change: TensorChange) -> str:
+    notes = []
+    if change.old_dtype and change.new_dtype and change.old_dtype != change.new_dtype:
+        notes.append(f"{change.old_dtype} to {change.new_dtype}")
+    if change.old_shape is not None and change.new_shape is not None:
+        if change.old_shape != change.new_shape:
+            notes.append(f"{_shape(change.old_shape)} to {_shape(change.new_shape)}")
+    elif (shape := change.new_shape if change.old_shape is None else change.old_shape) is not None:
+        notes.append(f"{change.new_dtype or change.old_dtype} {_shape(shape)}")
+    if change.not_finite:
+        notes.append(f"{change.not_finite:,} not finite, left out")
+    return ", ".join(notes)
+
+
+def _overall(found: WeightDistance) -> str:
+    return (
+        f"weights: L2 {_decimal(found.l2)}, relative {_decimal(found.relative_l2)}, "
+        f"cosine {_decimal(found.cosine, '.7f')}, largest change {_decimal(found.max_abs)}, "
+        f"{_percent(found.fraction_changed)} of {found.elements:,} elements changed"
+    )
+
+
+def _decimal(value: float | None, form: str = ".4g") -> str:
+    return "" if value is None else format(value, form).strip()
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.3g} %"
 
 
 def health(result: Health) -> str:

@@ -14,12 +14,12 @@ Framework = Literal["numpy", "torch"]
 Cast = Callable[[Bytes], Any]
 """Makes a flat array of bytes, which it shares."""
 
-_NUMPY = {
+NUMPY = {
     **{"BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"},
     **{"I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"},
     **{"U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"},
 }
-_ML_DTYPES = {
+ML_DTYPES = {
     "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
@@ -31,7 +31,7 @@ _TORCH = {
     **{"BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64", "C64": "complex64"},
     **{"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"},
     **{"U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"},
-    **_ML_DTYPES,
+    **ML_DTYPES,
 }
 """Torch's names are ml_dtypes' own."""
 
@@ -57,10 +57,10 @@ def casts(framework: str) -> Callable[[Tensor], Cast]:
 
 
 def _to_numpy(tensor: Tensor) -> Cast:
-    dtype = _NUMPY.get(tensor.dtype)
+    dtype = NUMPY.get(tensor.dtype)
     if dtype is not None:
         return lambda data: data.view(dtype)
-    if tensor.dtype not in _ML_DTYPES:
+    if tensor.dtype not in ML_DTYPES:
         raise _no_array(tensor)
     try:
         import ml_dtypes
@@ -68,7 +68,7 @@ def _to_numpy(tensor: Tensor) -> Cast:
         raise NotInstalled(
             f"arrays of {tensor.dtype} need ml_dtypes", remedy="pip install 'modelhub[tensors]'"
         ) from exc
-    return lambda data: data.view(getattr(ml_dtypes, _ML_DTYPES[tensor.dtype]))
+    return lambda data: data.view(getattr(ml_dtypes, ML_DTYPES[tensor.dtype]))
 
 
 def _to_torch() -> Callable[[Tensor], Cast]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -9,6 +10,9 @@ import msgspec
 import numpy as np
 
 from modelhub.content.layout import alone, layout
+from modelhub.content.layout.onnx import SUFFIX as ONNX
+from modelhub.content.layout.onnx import beside, onnx_initializers
+from modelhub.content.layout.spans import Unsound
 from modelhub.content.manifest import Manifest, ManifestFile
 from modelhub.content.read import Reader
 from modelhub.content.safetensors_layout import safetensors_header
@@ -18,8 +22,9 @@ from modelhub.errors import InvalidInput
 from modelhub.names import shown
 
 _SAFETENSORS, _NPY = ".safetensors", ".npy"
-SUFFIXES = ((_SAFETENSORS, ".gguf"), (_NPY, ".npz"))
-"""Of models, and of arrays in general, which are looked into where no model is."""
+SUFFIXES = ((_SAFETENSORS, ".gguf"), (ONNX,), (_NPY, ".npz"))
+"""What is looked into first; where there is none, what next: an exported model often lies beside
+the one that it was made of, and arrays may be anything."""
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -52,9 +57,14 @@ def contents(reader: Reader, manifest: Manifest, file: ManifestFile) -> Contents
     Raises:
         InvalidInput: it is compressed, or not of the format that its name says.
     """
-    read = _safetensors if file.path.endswith(_SAFETENSORS) else _spanned
-    with open_stored(reader, manifest, file) as stored:
-        found = read(cast(BinaryIO, stored), file)
+    with open_stored(reader, manifest, file) as opened:
+        stored = cast(BinaryIO, opened)
+        if file.path.endswith(_SAFETENSORS):
+            found = _safetensors(stored, file)
+        elif file.path.endswith(ONNX):
+            found = _onnx(stored, file, {other.path: other for other in manifest.files})
+        else:
+            found = _spanned(stored, file)
     if found is None:
         raise InvalidInput(
             f"{shown(file.path)} is compressed, or not of the format that its name says",
@@ -87,6 +97,22 @@ def _spanned(stored: BinaryIO, file: ManifestFile) -> Contents | None:
             shape = span.shape[::-1] if span.in_columns else span.shape
             tensors.append(Tensor(name, span.dtype, shape, file, at, size_bytes, span.in_columns))
         at += span.size_bytes
+    return Contents(tensors, {})
+
+
+def _onnx(
+    stored: BinaryIO, file: ManifestFile, files: Mapping[str, ManifestFile]
+) -> Contents | None:
+    tensors = []
+    try:
+        for one in onnx_initializers(stored, file.size_bytes):
+            held = files.get(beside(file.path, one.location)) if one.location else file
+            begin, size_bytes = one.extent
+            if held is None or begin + size_bytes > held.size_bytes:
+                return None
+            tensors.append(Tensor(one.name, one.dtype, one.shape, held, begin, size_bytes))
+    except Unsound:
+        return None
     return Contents(tensors, {})
 
 

@@ -6,23 +6,13 @@ from collections.abc import Iterator
 
 from modelhub.content.manifest import Manifest, ManifestFile
 from modelhub.records import Metadata, Scalar, to_builtins
-from modelhub.results import Diff, FieldChange, FileChange, Listing, Version
+from modelhub.results import FieldChange, FileChange
 
 Value = Scalar | tuple[str, ...]
 
 
-def compare(a: Version, a_files: Manifest, b: Version, b_files: Manifest) -> Diff:
-    """What changes from ``a`` to ``b``. Equal digests are equal bytes, so no file is read."""
-    return Diff(
-        a=f"{a.name}@{a.number}",
-        b=f"{b.name}@{b.number}",
-        files=Listing(FileChange, list(_files(a_files, b_files))),
-        metadata=Listing(FieldChange, list(changed_fields(a.metadata, b.metadata))),
-        bytes_read=0,
-    )
-
-
-def _files(a: Manifest, b: Manifest) -> Iterator[FileChange]:
+def changed_files(a: Manifest, b: Manifest) -> Iterator[FileChange]:
+    """What differs, by path. Equal digests are equal bytes, so no file is read."""
     old = {file.path: file for file in a.files}
     new = {file.path: file for file in b.files}
     for path in sorted(old.keys() | new.keys()):

@@ -35,7 +35,7 @@ class Tensors:
         self._tensors: dict[str, Tensor] = {}
         self._metadata: dict[str, str] = {}
         read = partial(contents, reader, manifest)
-        for found in [*mapped(read, _looked_into(files), threads=_HEADERS_AT_ONCE)]:
+        for found in [*mapped(read, looked_into(files), threads=_HEADERS_AT_ONCE)]:
             for tensor in found.tensors:
                 self._add(tensor)
             self._metadata = found.metadata | self._metadata
@@ -141,8 +141,12 @@ class TensorSlice:
         return self._tensors.read(self._tensor, key)
 
 
-def _looked_into(files: Sequence[ManifestFile]) -> list[ManifestFile]:
-    """The files of models; where there are none, those of arrays."""
+def looked_into(files: Sequence[ManifestFile]) -> list[ManifestFile]:
+    """The files that a version's tensors are looked for in.
+
+    Raises:
+        NotFound: it has none of those that are known.
+    """
     for suffixes in SUFFIXES:
         found = [file for file in files if file.path.endswith(suffixes)]
         if found:

@@ -20,7 +20,7 @@ SUFFIX = ".onnx"
 _USUAL = "model.onnx"
 _MOST_FIELDS = 1 << 18
 
-# Fields by their numbers in onnx.proto. A tensor's are 1 dims, 2 data_type, 8 name, 13
+# Fields by their numbers in onnx.proto. A tensor's are 1 dims, 2 data_type, 8 name, 9 raw_data, 13
 # external_data (pairs of 1 key and 2 value), 14 data_location.
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
@@ -65,6 +65,11 @@ def onnx_names(path: str) -> list[str]:
     return list(dict.fromkeys(posixpath.join(folder, found) for found in (stem + SUFFIX, _USUAL)))
 
 
+def beside(onnx_path: str, location: str) -> str:
+    """The path inside the version of what a model at ``onnx_path`` calls ``location``."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(onnx_path), location))
+
+
 def onnx_data_spans(
     onnx: BinaryIO, onnx_bytes: int, onnx_path: str, size_bytes: int, path: str
 ) -> list[Span]:
@@ -76,10 +81,9 @@ def onnx_data_spans(
     Raises:
         Unsound: it is no ONNX model, does not speak of that file, or of one that differs.
     """
-    folder = posixpath.dirname(onnx_path)
     placed: dict[tuple[int, int], Span] = {}
-    for tensor in _external(Messages(onnx, _MOST_FIELDS), Extent(0, onnx_bytes)):
-        if posixpath.normpath(posixpath.join(folder, tensor.location)) == path:
+    for tensor in onnx_initializers(onnx, onnx_bytes):
+        if tensor.location and beside(onnx_path, tensor.location) == path:
             length = tensor.extent.size_bytes
             span = Span(length, tensor.name, tensor.dtype, tensor.shape)
             placed.setdefault((tensor.extent.begin, length), span)
@@ -88,7 +92,12 @@ def onnx_data_spans(
     return padded([(begin, span) for (begin, _), span in placed.items()], size_bytes)
 
 
-class _External(NamedTuple):
+class Initializer(NamedTuple):
+    """A tensor of a model's graph, and the extent of its bytes.
+
+    They are in the file at ``location``, beside the model; where that is empty, in the model.
+    """
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -96,18 +105,34 @@ class _External(NamedTuple):
     extent: Extent
 
 
-def _external(messages: Messages, model: Extent) -> Iterator[_External]:
-    """The tensors of a model's graph that lie in other files; nested graphs are not looked into."""
-    for graph in messages.messages(model, _MODEL_GRAPH):
+def onnx_initializers(onnx: BinaryIO, onnx_bytes: int) -> Iterator[Initializer]:
+    """The tensors of a model's graph; nested graphs are not looked into.
+
+    Left out are those whose numbers the model spells out one by one: small constants.
+
+    Raises:
+        Unsound: it is no ONNX model.
+    """
+    messages = Messages(onnx, _MOST_FIELDS)
+    for graph in messages.messages(Extent(0, onnx_bytes), _MODEL_GRAPH):
         for initializer in messages.messages(graph, _GRAPH_INITIALIZER):
             tensor = _tensor(messages, initializer)
             if tensor is not None:
                 yield tensor
 
 
-def _tensor(messages: Messages, initializer: Extent) -> _External | None:
-    """None where its bytes stand in the model itself."""
-    name, kind, location = "", 0, 0
+class _Proto(NamedTuple):
+    """What is read of a tensor's message."""
+
+    name: str
+    kind: int
+    shape: list[int]
+    raw: Extent | None
+    external: dict[str, str] | None
+
+
+def _proto(messages: Messages, initializer: Extent) -> _Proto:
+    name, kind, location, raw = "", 0, 0, None
     shape: list[int] = []
     stored: dict[str, str] = {}
     for field in messages.fields(initializer):
@@ -118,21 +143,33 @@ def _tensor(messages: Messages, initializer: Extent) -> _External | None:
                 kind = field.integer
             case 8:
                 name = messages.text(field.extent)
+            case 9:
+                raw = field.extent
             case 13:
                 key, value = _entry(messages, field.extent)
                 stored[key] = value
             case 14:
                 location = field.integer
-    if location != _EXTERNAL:
+    return _Proto(name, kind, shape, raw, stored if location == _EXTERNAL else None)
+
+
+def _tensor(messages: Messages, initializer: Extent) -> Initializer | None:
+    """None where its bytes do not lie together."""
+    name, kind, shape, raw, external = _proto(messages, initializer)
+    if external is None and raw is None:
         return None
     if kind not in _TYPES or not name or len(shape) > _MOST_DIMENSIONS:
         raise Unsound("an unknown kind of tensor")
     dtype, bits = _TYPES[kind]
     length = -(-math.prod(shape) * bits // 8)
-    if _natural(stored.get("length", str(length))) != length:
-        raise Unsound("a tensor of another size than its shape says")
-    extent = Extent(_natural(stored.get("offset", "0")), length)
-    return _External(name, dtype, tuple(shape), stored.get("location", ""), extent)
+    location, extent = "", raw
+    if external is not None:
+        said = _natural(external.get("length", str(length)))
+        location = external.get("location", "")
+        extent = Extent(_natural(external.get("offset", "0")), said) if location else None
+    if extent is None or extent.size_bytes != length:
+        raise Unsound("a tensor that is nowhere, or of another size than its shape says")
+    return Initializer(name, dtype, tuple(shape), location, extent)
 
 
 def _entry(messages: Messages, extent: Extent) -> tuple[str, str]:
