@@ -29,6 +29,7 @@ from modelhub.coordinator import (
     hints,
     index,
     keys,
+    lineage,
     log,
     publish,
     refs,
@@ -49,7 +50,7 @@ from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
 from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.errors import CorruptData, InvalidInput, NotFound
+from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
 from modelhub.refs import Aliases, Branches, Tags
@@ -59,6 +60,7 @@ from modelhub.results import (
     FileChange,
     FileInfo,
     Health,
+    Lineage,
     Listing,
     LogEntry,
     Made,
@@ -145,6 +147,7 @@ class Hub:
         bases: Sequence[str] = (),
         expect: str | None = None,
         request_id: str | None = None,
+        skip_identical: bool = False,
         exclude: Sequence[str] = (),
         follow_symlinks: bool = False,
         policy: StoragePolicy | None = None,
@@ -163,6 +166,8 @@ class Hub:
             expect: the revision that the branch's head must be (``NAME@`` may be left out).
             request_id: any text that identifies this call: repeated with it, the call returns the
                 version that it made before instead of making a second one.
+            skip_identical: where the head of the branch has the same files, byte for byte, return
+                that version and publish none, whatever the metadata.
             exclude: patterns of files to leave out, as in ``.gitignore``; ``.modelhubignore`` in
                 the folder is honoured too.
             follow_symlinks: store what links point to; without it a link is refused.
@@ -190,6 +195,7 @@ class Hub:
             branch=names.ref_name(branch),
             expect=None if expect is None else names.relative_revision(plain, expect, "expect"),
             request="" if request_id is None else names.request_id(request_id),
+            skip_identical=skip_identical,
             policy=None if policy is None else storage_policy(policy),
             progress=progress,
         )
@@ -205,7 +211,18 @@ class Hub:
             encode(push.metadata)  # One that no row can hold is refused before anything is stored.
             self._open(create=not parsed and expect is None)
             push.bases = tuple(self._number_of(base) for base in parsed)
-            return _version(commit(self._ctx, plain, push), push)
+            head = commit(self._ctx, plain, push)
+            version = _version(head, push)
+            return self._with_identical(head, push, version) if push.stored_before else version
+
+    def _with_identical(self, head: Head, push: publish.Push, version: Version) -> Version:
+        """``version``, with those that have the same files: nothing of it was new."""
+        assert push.published is not None
+        try:
+            found = publish.identical(self._ctx, head, push.published)
+        except ModelhubError:
+            return version  # It stands, whatever cannot be read of others.
+        return structs.replace(version, identical=found)
 
     def edit(self, revision: str, *, message: str = "", **facts: Unpack[Facts]) -> Version:
         """Change the descriptive metadata of a version, never a byte of its files.
@@ -235,11 +252,11 @@ class Hub:
         Its number stays taken. A branch whose head it was moves to its nearest live ancestor.
         Deleting what is deleted does nothing. With ``dry_run`` nothing is changed, and the version
         is returned as it is. With ``force`` also one that a tag or alias names, which then leads
-        nowhere until it is undeleted or the name is moved.
+        nowhere until it is undeleted or the name is moved, and one that is a base.
 
         Raises:
             NotFound: the version is not there.
-            Conflict: a tag or alias names it.
+            Conflict: a tag or alias names it, or a live version is based on it.
             Forbidden: the model is protected, or a branch or alias that the deletion concerns.
             OutcomeUnknown: the row store went away during the commit; the call may be repeated.
         """
@@ -539,6 +556,26 @@ class Hub:
             overall=found.overall if found else None,
             bytes_read=found.bytes_read if found else 0,
         )
+
+    def lineage(self, revision: str, *, depth: int | None = None, down: bool = True) -> Lineage:
+        """What a version was made of, and what was made of it.
+
+        That is the versions before it and those that were merged, its bases in this hub and
+        elsewhere, the datasets and the code commit that its metadata name; and every version, of
+        any model, that follows it or names it as its base.
+
+        Args:
+            revision: which version.
+            depth: how many steps away; all without one.
+            down: whether descendants are looked for too.
+
+        Raises:
+            NotFound: the version is not there.
+        """
+        if depth is not None:
+            names.count(depth, "depth")
+        head, number = self._resolve(revision)
+        return lineage.trace(self._ctx, head, number, depth=depth, down=down)
 
     # --- fetching ------------------------------------------------------------------------------
 

@@ -102,7 +102,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     ``digest`` is its commit digest, ``content`` that of its files alone: equal contents are equal
     bytes, whatever the name. ``new_bytes`` is what its publish had to store. ``branches`` are those
     whose head it is now, ``tags`` and ``aliases`` those that name it. ``origin`` is the version
-    whose files it brought back, if it did.
+    whose files it brought back, if it did. ``identical`` are other versions with the same files,
+    which ``push`` alone says.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int
     new_bytes: int
     metadata: Metadata
+    identical: tuple[str, ...] = ()
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,6 +299,75 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     tensors: Listing[TensorChange] | None
     overall: WeightDistance | None
     bytes_read: int
+
+
+class LineageNode(msgspec.Struct, frozen=True, kw_only=True):
+    """What takes part in a lineage.
+
+    ``kind`` is ``version`` (``id`` is ``name@number``), ``model`` (one that this hub does not
+    have), ``dataset`` or ``commit``.
+    """
+
+    id: str
+    kind: str
+    title: str
+    deleted: bool
+
+
+class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
+    """``target`` was made of ``source``.
+
+    ``relation`` is ``parent`` (the version before it, or one that was merged), ``base``,
+    ``origin`` (whose files it brought back), ``dataset`` or ``code``.
+    """
+
+    source: str
+    target: str
+    relation: str
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version, the ``root``, was made of, and what was made of it."""
+
+    root: str
+    nodes: Listing[LineageNode]
+    edges: Listing[LineageEdge]
+
+    @property
+    def version_set(self) -> tuple[str, ...]:
+        """V(v) = {v} ∪ V(parents of v): the root and all before it in the same model, sorted."""
+        parents: dict[str, list[str]] = {}
+        for edge in self.edges:
+            if edge.relation == "parent":
+                parents.setdefault(edge.target, []).append(edge.source)
+        found, pending = {self.root}, [self.root]
+        while pending:
+            further = set(parents.get(pending.pop(), ())) - found
+            found |= further
+            pending += further
+        return tuple(sorted(found, key=lambda id: int(id.rpartition("@")[2])))
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language; what a version was made of points to it."""
+        shapes = {"version": "box", "model": "component", "dataset": "cylinder", "commit": "note"}
+        lines = ["digraph lineage {", "  rankdir=LR;"]
+        for node in self.nodes:
+            label = f"{node.id}\n{node.title}" if node.kind == "version" and node.title else node.id
+            style = ", style=dashed" if node.deleted else ", style=bold" * (node.id == self.root)
+            lines.append(
+                f"  {_quoted(node.id)} [label={_quoted(label)}, shape={shapes[node.kind]}{style}];"
+            )
+        lines += [
+            f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={edge.relation}];"
+            for edge in self.edges
+        ]
+        return "\n".join([*lines, "}"])
+
+
+def _quoted(text: str) -> str:
+    """A text in DOT, where a backslash and n part two lines."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

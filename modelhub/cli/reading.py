@@ -134,6 +134,17 @@ def diff(door: Door, a: str, b: str, no_weights: bool) -> None:
     door.answer(found, text.diff)
 
 
+@verb("lineage nlp.sentiment", "lineage nlp.sentiment@3 --depth 2 --dot")
+@click.argument("revision")
+@click.option("--depth", metavar="N", type=click.IntRange(min=0), help="At most N steps away.")
+@click.option("--dot", is_flag=True, help="Write the graph for Graphviz.")
+def lineage(door: Door, revision: str, depth: int | None, dot: bool) -> None:
+    """Show what a version was made of, and what was made of it."""
+    with door.hub() as hub:
+        found = hub.lineage(revision, depth=depth)
+    door.answer(found, lambda found: found.to_dot() if dot else text.lineage(found))
+
+
 @verb("verify nlp.sentiment@3")
 @click.argument("revision")
 def verify(door: Door, revision: str) -> None:

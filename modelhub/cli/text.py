@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from modelhub.cli.output import clean, columns, size, table, time
@@ -11,6 +11,7 @@ from modelhub.results import (
     Diff,
     FileInfo,
     Health,
+    Lineage,
     Listing,
     LogEntry,
     Made,
@@ -190,6 +191,37 @@ def diff(result: Diff) -> str:
     if result.overall is not None and result.overall.elements:
         parts.append(_overall(result.overall))
     return "\n\n".join(parts) or f"{result.a} and {result.b} do not differ"
+
+
+def lineage(result: Lineage) -> str:
+    """Two trees: what a version was made of, and what was made of it."""
+    titles = {node.id: node.title + "  (deleted)" * node.deleted for node in result.nodes}
+    sources: dict[str, list[tuple[str, str]]] = {}
+    targets: dict[str, list[tuple[str, str]]] = {}
+    for edge in result.edges:
+        sources.setdefault(edge.target, []).append((edge.source, edge.relation))
+        targets.setdefault(edge.source, []).append((edge.target, edge.relation))
+    lines = [f"{result.root}  {titles[result.root]}".rstrip()]
+    for head, links in (("made of", sources), ("went into", targets)):
+        if result.root in links:
+            lines += ["", f"{head}:", *_tree(result.root, links, titles)]
+    return "\n".join(map(clean, lines))
+
+
+def _tree(
+    root: str, links: Mapping[str, list[tuple[str, str]]], titles: Mapping[str, str]
+) -> Iterator[str]:
+    """What hangs below ``root``; what is there already is not unfolded again."""
+    seen = {root}
+    pending = [(link, 1) for link in reversed(links.get(root, []))]
+    while pending:
+        (other, relation), level = pending.pop()
+        title = "" if titles.get(other, "") in other else titles[other]
+        again = " …" if other in seen and other in links else ""
+        yield f"{'  ' * level}{relation} {other}  {title}".rstrip() + again
+        if other not in seen:
+            seen.add(other)
+            pending += [(link, level + 1) for link in reversed(links.get(other, []))]
 
 
 def _tensor_change(change: TensorChange) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from modelhub.names import Head, shown
 from modelhub.names import revision as parsed
 from modelhub.results import Version
 
+_NAMED = 3
+
 message = click.option("-m", "--message", metavar="TEXT", default="", help="Why, for the log.")
 
 
@@ -35,6 +37,7 @@ message = click.option("-m", "--message", metavar="TEXT", default="", help="Why,
 @click.option("--branch", metavar="NAME", default="main", help="Publish here  [default: main]")
 @click.option("--expect", metavar="REV", help="Only if the branch's head is this.")
 @click.option("--request-id", metavar="ID", help="Repeating an ID makes no second version.")
+@click.option("--skip-identical", is_flag=True, help="None, if the branch's head has these files.")
 @click.option(
     "--exclude", metavar="PATTERN", multiple=True, help="As in .modelhubignore; repeatable."
 )
@@ -53,6 +56,10 @@ def push(door: Door, name: str, path: str, **options: Any) -> None:
     with door.hub() as hub, progress() as advance:
         version = hub.push(name, path, progress=advance, **given(options))
     door.answer(version, text.revision)
+    if version.identical and not door.as_json:
+        some, more = version.identical[:_NAMED], len(version.identical) - _NAMED
+        others = f" and {more} others" if more > 0 else ""
+        note(f"modelhub: the same files are in {', '.join(some)}{others}")
 
 
 @verb("edit nlp.sentiment@3 --title 'Mood of a text' --unset params.lr")

@@ -12,10 +12,10 @@ from modelhub.content.manifest import Manifest
 from modelhub.content.tree import Source
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
-from modelhub.coordinator.log import Head, Sealed
+from modelhub.coordinator.log import Head, Sealed, read_head
 from modelhub.coordinator.refs import check_branch, check_expected
 from modelhub.coordinator.relatives import manifest_at, relatives
-from modelhub.coordinator.state import head_number
+from modelhub.coordinator.state import head_number, is_deleted
 from modelhub.coordinator.storing import PackRefused, Stored, Storing
 from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import CorruptData, Unavailable
@@ -33,6 +33,7 @@ from modelhub.records import (
 from modelhub.stores import RowStore
 
 _RESTARTS = 3
+_MOST_IDENTICAL = 10
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Push:
     bases: tuple[str, ...] = ()
     expect: Revision | None = None
     request: str = ""
+    skip_identical: bool = False
     progress: Progress = ignore_progress
     policy: StoragePolicy | None = None
     op: str = "publish"
@@ -87,11 +89,19 @@ class Push:
         if self._architecture is None:
             self._architecture = architecture(self.sources)
         stored = self._store(head, attempt, parent)
+        content = stored.manifest.content_digest()
+        if self.skip_identical and parent:
+            before = versions.publication(rows, head, parent)
+            assert isinstance(before.entry.change, Published)
+            if before.entry.change.version.content == content:
+                self.published = before
+                self.known = known_metadata(rows, head, before)
+                return None
         number = head.state.next
         self.known = {number: self.metadata}
         metadata = self._put_metadata(head, attempt, number)
         record = VersionRecord(
-            content=stored.manifest.content_digest(),
+            content=content,
             manifest=stored.address,
             metadata=metadata,
             packs=stored.packs,
@@ -118,6 +128,11 @@ class Push:
     def forget(self) -> None:
         """Nothing is stored of this push: its sources are others than before."""
         self._storing = self._stored = self._architecture = None
+
+    @property
+    def stored_before(self) -> bool:
+        """Whether every chunk of its files had been stored by others."""
+        return self._stored is not None and self._stored.known
 
     def landed(self, committed: Committed) -> None:
         """Put the hints of the last pack's chunks."""
@@ -180,6 +195,27 @@ def lookup_keys(name: str, number: int, record: VersionRecord) -> list[bytes]:
         if value:
             pairs.append((kind, value))
     return [keys.lookup(kind, text, name, number) for kind, text in pairs]
+
+
+def identical(ctx: Context, head: Head, published: Sealed) -> tuple[str, ...]:
+    """Other live versions with the same files, of any model, each ``NAME@N``; at most 10."""
+    change = published.entry.change
+    assert isinstance(change, Published)
+    rows, content = ctx.stores.rows, change.version.content
+    found: list[str] = []
+    for key, _ in rows.scan(keys.LOOKUP, *keys.lookup_range("content", content)):
+        _, _, name, number = keys.parse_lookup(key)
+        if (name, number) == (head.name, change.number):
+            continue
+        other = head if name == head.name else read_head(rows, name)
+        if number < other.state.next and not is_deleted(other.state, number):
+            version = versions.publication(rows, other, number).entry.change
+            assert isinstance(version, Published)
+            if version.version.content == content:
+                found.append(f"{name}@{number}")
+        if len(found) == _MOST_IDENTICAL:
+            break
+    return tuple(found)
 
 
 def put_metadata(

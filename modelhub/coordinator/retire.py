@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from modelhub.coordinator import versions
 from modelhub.coordinator.compare import changed_fields
 from modelhub.coordinator.context import Context
+from modelhub.coordinator.lineage import derived
 from modelhub.coordinator.log import Head, Sealed
 from modelhub.coordinator.publish import known_metadata, put_metadata
 from modelhub.coordinator.refs import check_unprotected
@@ -54,7 +55,8 @@ class Retire:
         """Which version, and where branch heads go.
 
         Raises:
-            Conflict: a tag or alias names a version that is to be deleted, and it is not forced.
+            Conflict: a tag or alias names a version that is to be deleted, or another one is based
+                on it, and it is not forced. The latter is best effort: it may come to be.
             Forbidden: the model is protected, or a branch that moves, or an alias that names it.
         """
         del attempt
@@ -82,6 +84,11 @@ class Retire:
                 remedy="Move or delete what names it first, or force it.",
             )
         check_unprotected(head, *aliases, *moves)
+        if not self.force and (child := next(derived(self.ctx, head.name, self.number), None)):
+            raise Conflict(
+                f"{head.name}@{self.number} is the base of {child[0]}@{child[1]}",
+                remedy="That one stays whole without it; force it if its lineage may end there.",
+            )
 
     def landed(self, committed: Committed) -> None:
         """Nothing more: the change stands in the log."""

@@ -57,13 +57,15 @@ class _PackLost(Exception):
 class Stored:
     """A push's content: manifest, where it lies, every pack it needs, and what was new of it.
 
-    ``new_bytes`` is what the new chunks take in their packs.
+    ``new_bytes`` is what the new chunks take in their packs. ``known``: not one chunk of the files
+    was new.
     """
 
     manifest: Manifest
     address: Address
     packs: tuple[str, ...]
     new_bytes: int
+    known: bool
 
 
 class Storing:
@@ -172,7 +174,8 @@ class Storing:
         address = self._store_manifest(data, manifests)
         self._close_pack()
         packs = tuple(sorted({*manifest.packs(), address.pack}))
-        return Stored(manifest, address, packs, self._new_bytes)
+        known = self._new_bytes in (0, address.length * (address.pack in self._own))
+        return Stored(manifest, address, packs, self._new_bytes, known)
 
     def _adopted(self, sources: Sequence[Source]) -> dict[str, tuple[str, list[ChunkRef]]]:
         """Cutter and chunks of those files that are stored already and need not even be read."""

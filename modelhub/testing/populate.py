@@ -182,7 +182,8 @@ def _store_content(pack: _Pack, files: Sequence[_File], fresh: Sequence[_File]) 
     manifest, ref = Manifest.decode(data, "a populated manifest"), pack.add(data)
     address = Address(ref.pack, ref.offset, ref.length, ref.digest.hex())
     packs = tuple(sorted({*manifest.packs(), ref.pack}))
-    return Stored(manifest, address, packs, ref.length + sum(size for _, size, *_ in fresh))
+    new_bytes = ref.length + sum(size for _, size, *_ in fresh)
+    return Stored(manifest, address, packs, new_bytes, known=not fresh)
 
 
 # --- models ------------------------------------------------------------------------------------

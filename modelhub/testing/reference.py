@@ -368,7 +368,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class Retire:
-    """A deletion, or with ``deleted`` False its undoing. ``ref`` is what follows the ``@``."""
+    """A deletion, or with ``deleted`` False its undoing. ``ref`` is what follows the ``@``.
+
+    ``is_base``: another live version is based on it.
+    """
 
     name: str
     number: int
@@ -376,6 +379,7 @@ class Retire:
     message: str
     ref: str = ""
     force: bool = False
+    is_base: bool = False
 
     def after(self, history: History) -> tuple[History, int]:
         """The version deleted or back; nothing, where it is so already."""
@@ -392,6 +396,8 @@ class Retire:
                 raise Conflict("a tag or alias names it")
             moved = [ref for ref in history.tips if history.head(ref) != after.head(ref)]
             history.guard(*aliases, *moved)
+            if not self.force and self.is_base:
+                raise Conflict("another version is based on it")
         return after, self.number
 
     def run(self, hub: Hub) -> Version:

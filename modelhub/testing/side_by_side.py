@@ -233,7 +233,9 @@ class SideBySide(RuleBasedStateMachine):
         self, name: str, number: int, *, deleted: bool, ref: str = "", force: bool = False
     ) -> Retire:
         """A deletion of a version, or its undoing."""
-        return Retire(name, number, deleted, self.message(), ref, force)
+        wanted = f"{name}@{number}"
+        is_base = any(wanted in kept.bases for _, kept in self.versions(live=True))
+        return Retire(name, number, deleted, self.message(), ref, force, is_base)
 
     def restore_of(self, draw: Draw, name: str, number: int) -> Restore:
         """A version that is to come back on some branch, or one of its files."""

@@ -31,9 +31,9 @@ def as_json(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-def as_text(result: Result) -> str:
+def as_text(result: Result, noted: str = "") -> str:
     assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
+    assert result.stderr == (f"modelhub: {noted}\n" if noted else "")
     return result.stdout
 
 
@@ -74,7 +74,7 @@ def test_push_prints_the_version_alone_and_json_has_the_keys_of_scripts(
 ) -> None:
     assert as_text(run("push", "nlp.x", model)) == "nlp.x@1\n"
     pushed = as_json(run("push", "nlp.x", model, "--format", "json"))
-    assert pushed == told(hub.show("nlp.x@2"))
+    assert pushed == {**told(hub.show("nlp.x@2")), "identical": ["nlp.x@1"]}
     assert (pushed["name"], pushed["number"], pushed["new_bytes"]) == ("nlp.x", 2, 0)
     assert pushed["total_bytes"] == sum(map(len, contents(model).values()))
     assert len(pushed["digest"]) == 64
@@ -98,7 +98,8 @@ def test_push_takes_every_describing_flag(run: Run, model: Path, hub: modelhub.H
         "--base": ["nlp.base@1"],
     }
     args = [part for flag, values in flags.items() for value in values for part in (flag, value)]
-    as_text(run("push", "nlp.x", model, "-m", "why", *args))
+    pushed = run("push", "nlp.x", model, "-m", "why", *args)
+    assert as_text(pushed, noted="the same files are in nlp.base@1") == "nlp.x@1\n"
     version = hub.show("nlp.x")
     assert version.message == "why"
     assert version.actor == "li"
@@ -145,8 +146,10 @@ def test_push_goes_to_the_branch_and_only_onto_the_expected_head(
     refused = run("push", "nlp.x", two, "--expect", "1", "--format", "json")
     assert refused.exit_code == 5
     assert json.loads(refused.stderr)["error"]["kind"] == "conflict"
-    assert as_text(run("push", "nlp.x", two, "--branch", "trial")) == "nlp.x@3\n"
-    assert as_text(run("push", "nlp.x", two, "--expect", "2")) == "nlp.x@4\n"
+    pushed = run("push", "nlp.x", two, "--branch", "trial")
+    assert as_text(pushed, noted="the same files are in nlp.x@2") == "nlp.x@3\n"
+    pushed = run("push", "nlp.x", two, "--expect", "2")
+    assert as_text(pushed, noted="the same files are in nlp.x@2, nlp.x@3") == "nlp.x@4\n"
     assert hub.show("nlp.x@trial").number == 3
     assert hub.show("nlp.x").number == 4
 
@@ -204,7 +207,7 @@ def test_pull_without_a_destination_prints_the_cached_folder_alone(
 def test_ls_lists_the_models_that_match(
     run: Run, two: Path, model: Path, hub: modelhub.Hub
 ) -> None:
-    as_text(run("push", "vision.y", model))
+    as_text(run("push", "vision.y", model), noted="the same files are in nlp.x@2")
     assert as_json(run("ls", "--format", "json")) == told(hub.list())
     assert [row[:3] for row in rows(as_text(run("ls", "nlp.*")))] == [
         ["NAME", "HEAD", "VERSIONS"],
@@ -562,3 +565,24 @@ def test_rollback_and_restore_bring_back_what_was(run: Run, two: Path, hub: mode
     assert run("rollback", "nlp.x", "--to", "1", "--at", then).exit_code == 2
     assert run("restore", "nlp.x@1").exit_code == 2
     assert run("restore", "nlp.x@1", "absent").exit_code == 3
+
+
+def test_lineage_is_a_tree_and_a_graph(run: Run, two: Path, hub: modelhub.Hub) -> None:
+    assert run("push", "nlp.y", two, "--base", "nlp.x@1", "--dataset", "reviews").exit_code == 0
+    assert as_json(run("lineage", "nlp.y", "--format", "json")) == told(hub.lineage("nlp.y"))
+    lines = as_text(run("lineage", "nlp.x@1")).splitlines()
+    assert lines[0].startswith("nlp.x@1")
+    assert [line.split()[:2] for line in lines[3:]] == [["parent", "nlp.x@2"], ["base", "nlp.y@1"]]
+    assert '"nlp.x@1" -> "nlp.y@1" [label=base];' in as_text(run("lineage", "nlp.y", "--dot"))
+    near = as_json(run("lineage", "nlp.x@2", "--depth", "0", "--format", "json"))
+    assert not near["edges"]
+
+
+def test_a_push_of_what_is_there_says_so_and_can_be_skipped(run: Run, two: Path) -> None:
+    pushed = run("push", "nlp.y", two)
+    assert as_text(pushed, noted="the same files are in nlp.x@2") == "nlp.y@1\n"
+    assert as_json(run("push", "nlp.y", two, "--format", "json"))["identical"] == [
+        "nlp.x@2",
+        "nlp.y@1",
+    ]
+    assert run("push", "nlp.y", two, "--skip-identical").stdout == "nlp.y@2\n"

@@ -65,6 +65,7 @@ SILENT = frozenset(
         "get system",  # search targets
         "get_many system",  # those, and the format
         "get metadata",
+        "scan lookup (derived)",  # what is based on a version to be deleted
         "weights read",  # manifests, and chunks whose hints are put to the test
         "weights size",  # of a pack whose row says that it is live
         "get log",  # whether an attempt that is swept landed
@@ -116,6 +117,8 @@ def new_request(
         case "put_many intents" | "delete_many intents":
             pins_alone = all(keys.parse_intent(key)[2] for key in args[1])
             name += " (pins)" if pins_alone else " (intent)"
+        case "scan lookup" if args[1].startswith(b"base\0"):
+            name += " (derived)"
         case "check_and_put packs" if args[2] is not None:
             name += " (standing)"
         case "check_and_put log" if isinstance(unseal(args[3], "a log row")[0].change, Fence):
