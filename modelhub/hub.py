@@ -344,6 +344,67 @@ class Hub:
         told = message or f"{', '.join(wanted)} of {target.text}"
         return self._restore(target, names.ref_name(branch), wanted, told)
 
+    def merge(
+        self,
+        name: str,
+        source: str,
+        *,
+        into: str = DEFAULT_BRANCH,
+        prefer: str | None = None,
+        strategy: str | None = None,
+        weight: float = 0.5,
+        scale: float = 1.0,
+        message: str = "",
+    ) -> Version:
+        """Publish what a revision changed since its line parted from a branch, onto that branch.
+
+        Three-way, against the nearest common ancestor: a file, or a tensor of a safetensors file,
+        that one side left alone is taken from the other. What both changed is a conflict, unless
+        ``strategy`` or ``prefer`` settles it. Metadata is merged field by field, with the branch's
+        own where both changed one; how it was merged stands in its ``extra``. Where the branch has
+        all of the revision already, its head is returned.
+
+        Args:
+            name: the model.
+            source: the revision to merge (``NAME@`` may be left out).
+            into: the branch.
+            prefer: ``"ours"`` (the branch's) or ``"theirs"``, for whatever is in conflict.
+            strategy: for weights that are in conflict: ``"average"``, ``"weighted"``, ``"slerp"``
+                or ``"task-arithmetic"``; ``modelhub.content.blend`` has the formulas.
+            weight: theirs' share, 0 to 1; for ``weighted`` and ``slerp``.
+            scale: of what both changed, for ``task-arithmetic``.
+            message: why, for the log.
+
+        Raises:
+            NotFound: the branch or the revision is not there, or that is deleted.
+            Conflict: both sides changed the same, and nothing settles it; the message names it.
+            InvalidInput: a strategy or number is none.
+        """
+        from modelhub.content.blend import parse_blend  # needs numpy
+        from modelhub.coordinator.merge import Merge
+
+        plain, onto = names.model_name(name), names.ref_name(into)
+        target = names.relative_revision(plain, source, "source")
+        if prefer not in (None, "ours", "theirs"):
+            raise InvalidInput(
+                f"{names.shown(str(prefer))} is no side to prefer", remedy="Use ours or theirs."
+            )
+        blend = None if strategy is None else parse_blend(strategy, weight, scale)
+        plan = Merge(
+            self._ctx,
+            plain,
+            sources=(),
+            metadata=Metadata(),
+            message=names.message_text(message or f"merge of {target.text}"),
+            branch=onto,
+            target=target,
+            blend=blend,
+            prefer=prefer,  # type: ignore[arg-type]
+        )
+        self._ctx.policy(self._ctx.principal, plan.op, plain)
+        self._open()
+        return _version(commit(self._ctx, plain, plan), plan)
+
     def _restore(
         self, target: Revision, branch: str, include: Sequence[str], message: str
     ) -> Version:

@@ -29,7 +29,7 @@ from modelhub.cli.reading import (
     verify,
 )
 from modelhub.cli.refs import alias, branch, protect, tag, unprotect
-from modelhub.cli.writing import delete, edit, push, restore, rollback, undelete
+from modelhub.cli.writing import delete, edit, merge, push, restore, rollback, undelete
 from modelhub.errors import InvalidInput, ModelhubError
 
 
@@ -101,6 +101,7 @@ app = App(
             edit,
             delete,
             undelete,
+            merge,
             rollback,
             restore,
             branch,

@@ -161,6 +161,30 @@ def restore(
     door.answer(version, text.revision)
 
 
+@verb("merge nlp.sentiment fix", "merge nlp.sentiment fix --strategy slerp --weight 0.3 --ours")
+@click.argument("name")
+@click.argument("source")
+@click.option("--into", metavar="BRANCH", default="main", help="Publish here  [default: main]")
+@click.option("--ours", "prefer", flag_value="ours", help="What both changed stays the branch's.")
+@click.option("--theirs", "prefer", flag_value="theirs", help="What both changed is SOURCE's.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["average", "weighted", "slerp", "task-arithmetic"]),
+    help="Weights that both changed are blended.",
+)
+@click.option("--weight", type=float, default=0.5, help="SOURCE's share  [default: 0.5]")
+@click.option("--scale", type=float, default=1.0, help="Of task arithmetic  [default: 1]")
+@message
+def merge(door: Door, *, name: str, source: str, **options: Any) -> None:
+    """Merge a branch or any version SOURCE, by file and by tensor.
+
+    What only one side changed is taken from it; what both did is a conflict.
+    """
+    with door.hub() as hub:
+        version = hub.merge(name, source, **options)
+    door.answer(version, text.revision)
+
+
 @verb("undelete nlp.sentiment@3 -m 'deleted by mistake'")
 @click.argument("revision")
 @message

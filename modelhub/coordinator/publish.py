@@ -41,7 +41,8 @@ class Push:
     """One push (a ``Plan``): its arguments, and what is done of it so far.
 
     ``published`` is the version's entry: this push's, or that of an earlier one with the same
-    request id. ``manifests`` is where those lie, besides the parent's, that its own may equal.
+    request id. ``merged`` are parents besides the branch's head, ``manifests`` is where those lie,
+    besides the parent's, that its own may equal.
     """
 
     ctx: Context
@@ -60,6 +61,7 @@ class Push:
     known: dict[int, Metadata] = field(default_factory=dict)
     published: Sealed | None = None
     origin: int = 0
+    merged: tuple[int, ...] = ()
     manifests: tuple[Address, ...] = ()
     _architecture: str | None = None
     _storing: Storing | None = None
@@ -114,7 +116,8 @@ class Push:
             origin=self.origin,
         )
         self._put_lookup(head, attempt, number, record)
-        return Published(number, self.branch, (parent,) if parent else (), record)
+        parents = (parent, *self.merged) if parent else ()
+        return Published(number, self.branch, parents, record)
 
     def choose(self, head: Head, parent: int) -> bool:
         """Settle what is published on top of ``head``; False: nothing, ``published`` is that.

@@ -148,6 +148,14 @@ class HubMachine(SideBySide):
 
     @_some
     @rule(data=st.data())
+    def merge(self, data: st.DataObject) -> None:
+        """Any version into any branch."""
+        name, kept = data.draw(st.sampled_from(self.versions()))
+        number = data.draw(st.sampled_from((kept.number, kept.number, 99)))
+        self.do(self.merge_of(data.draw, name, number))
+
+    @_some
+    @rule(data=st.data())
     def move_ref(self, data: st.DataObject) -> None:
         """A branch, tag or alias, to a version that is live, deleted, or none at all."""
         name, kept = data.draw(st.sampled_from(self.versions()))

@@ -52,7 +52,10 @@ Files = Mapping[str, File]
 
 @dataclass(frozen=True)
 class Kept:
-    """A version as it must be. ``parent`` 0: it has none; ``facts`` are the fields that are set."""
+    """A version as it must be. ``parent`` 0: it has none; ``facts`` are the fields that are set.
+
+    ``merged`` is the other parent of a merge.
+    """
 
     number: int
     branch: str
@@ -62,6 +65,7 @@ class Kept:
     message: str
     request: str
     bases: tuple[str, ...]
+    merged: int = 0
 
 
 class Past(NamedTuple):
@@ -164,7 +168,7 @@ class History:
 
 def parents(kept: Kept) -> tuple[int, ...]:
     """The version's parents as a hub shows them."""
-    return (kept.parent,) if kept.parent else ()
+    return tuple(parent for parent in (kept.parent, kept.merged) if parent)
 
 
 def outline_of(rows: RowStore, name: str) -> Outline:
@@ -314,7 +318,9 @@ class Restore:
         if self.branch not in history.tips or old is None or self.to in history.deleted:
             raise NotFound(f"{self.name} has no such branch or version")
         head, message = history.versions.get(parent), self.message
-        wanted = replace(old, branch=self.branch, parent=parent, message=message, request="")
+        wanted = replace(
+            old, branch=self.branch, parent=parent, message=message, request="", merged=0
+        )
         if self.path:
             if head is None or self.path not in old.files:
                 raise NotFound("there is no such file")
@@ -333,6 +339,99 @@ class Restore:
         if self.path:
             return hub.restore(f"{self.name}@{self.to}", [f"/{self.path}"], **options)
         return hub.rollback(self.name, to=self.to, **options)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What ``source`` changed, merged into a branch; ``prefer`` settles what both changed."""
+
+    name: str
+    source: int
+    branch: str
+    prefer: str | None
+    message: str
+
+    def after(self, history: History) -> tuple[History, int]:
+        """One version more, with two parents, unless the branch has it all already."""
+        if history.kind(self.branch) in {"tag", "alias"}:
+            raise AlreadyExists(f"{self.branch} is none of its branches")
+        versions, parent = history.versions, history.head(self.branch)
+        live = self.source in versions and self.source not in history.deleted
+        if self.branch not in history.tips or not live or not parent:
+            raise NotFound(f"{self.name} has no such branch or version")
+        ours, theirs = _all_before(versions, parent), _all_before(versions, self.source)
+        if self.source in ours:
+            return history, parent
+        common = max(ours & theirs, default=0)
+        was, x, y = versions.get(common), versions[parent], versions[self.source]
+        told = {"source": f"{self.name}@{self.source}", "prefer": self.prefer}
+        told |= {"base": f"{self.name}@{common}"} if common else {}
+        facts = _merged_facts(was.facts if was else {}, x.facts, y.facts)
+        extra = {key: said for key, said in facts.get("extra", {}).items() if key[:6] != "merge."}
+        record = {f"merge.{key}": said for key, said in told.items() if said is not None}
+        number = len(versions) + 1
+        kept = Kept(
+            number,
+            self.branch,
+            parent,
+            self._files(was.files if was else {}, x.files, y.files),
+            {**facts, "extra": {**extra, **record}},
+            self.message,
+            "",
+            tuple(dict.fromkeys((*x.bases, *y.bases))),
+            self.source,
+        )
+        changes = {
+            "versions": {**versions, number: kept},
+            "tips": {**history.tips, self.branch: number},
+        }
+        return history.after("publish", number, self.message, **changes), number
+
+    def _files(self, was: Files, ours: Files, theirs: Files) -> dict[str, File]:
+        chosen = {}
+        for path in ours.keys() | theirs.keys():
+            before, x, y = was.get(path), ours.get(path), theirs.get(path)
+            if x != y and before not in (x, y) and self.prefer is None:
+                raise Conflict(f"both changed {path}")
+            if x != y and before not in (x, y):
+                x = y if self.prefer == "theirs" else x
+            elif x == before:
+                x = y
+            if x is not None:
+                chosen[path] = x
+        return chosen
+
+    def run(self, hub: Hub) -> Version:
+        """Merge."""
+        return hub.merge(
+            self.name,
+            str(self.source),
+            into=self.branch,
+            prefer=self.prefer,
+            message=self.message,
+        )
+
+
+def _all_before(versions: Mapping[int, Kept], number: int) -> set[int]:
+    """A version and all that it was made of."""
+    found = {number}
+    for parent in parents(versions[number]):
+        found |= _all_before(versions, parent)
+    return found
+
+
+def _merged_facts(
+    was: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Field by field what the side has that changed it; ours, where both did."""
+    facts: dict[str, Any] = {}
+    for name in ours.keys() | theirs.keys():
+        sides = [each.get(name) for each in (was, ours, theirs)]
+        if any(isinstance(side, dict) for side in sides):
+            facts[name] = _merged_facts(*(side or {} for side in sides))
+        else:
+            facts[name] = sides[2] if exact({"": sides[1]}) == exact({"": sides[0]}) else sides[1]
+    return {name: value for name, value in facts.items() if value is not None and value != {}}
 
 
 def _alike(one: Kept, other: Kept) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -37,6 +37,7 @@ from modelhub.testing.reference import (
     Edit,
     History,
     Kept,
+    Merge,
     MoveRef,
     Operation,
     Protect,
@@ -244,6 +245,11 @@ class SideBySide(RuleBasedStateMachine):
         path = draw(st.sampled_from(("", "", *paths)))
         return Restore(name, number, draw(st.sampled_from(BRANCHES)), self.message(), path)
 
+    def merge_of(self, draw: Draw, name: str, number: int) -> Merge:
+        """A version that is to be merged into some branch."""
+        prefer = draw(st.sampled_from((None, "ours", "theirs")))
+        return Merge(name, number, draw(st.sampled_from(BRANCHES)), prefer, self.message())
+
     def protect_of(self, name: str, ref: str, *, on: bool) -> Protect:
         """A branch, an alias or the model that is protected, or no longer."""
         return Protect(name, ref, on, self.message())
@@ -269,26 +275,34 @@ class SideBySide(RuleBasedStateMachine):
         return operation
 
     def _drawn(self, draw: Draw, name: str, history: History) -> Operation:
-        kinds = ["push"]
-        kinds += ["retire", "protect"] * bool(history.versions)
-        kinds += ["edit", "ref", "restore"] * bool(history.live())
-        kind = draw(st.sampled_from(kinds))
-        if kind == "retire":
-            number = draw(st.sampled_from(list(history.versions)))
+        def any_of(numbers: Iterable[int]) -> int:
+            number: int = draw(st.sampled_from(list(numbers)))
+            return number
+
+        def push() -> Push:
+            branch = draw(st.sampled_from(BRANCHES))
+            expect = draw(st.sampled_from((None, history.parent_on(branch) or None)))
+            request = draw(st.sampled_from(REQUESTS))
+            return self.push_of(draw, name, branch=branch, expect=expect, request=request)
+
+        def retire() -> Retire:
+            number = any_of(history.versions)
             return self.retire_of(name, number, deleted=draw(st.booleans()), force=True)
-        if kind == "protect":
+
+        def protect() -> Protect:
             guarded = draw(st.sampled_from(GUARDED))
             return self.protect_of(name, guarded, on=draw(st.booleans()))
-        if kind == "edit":
-            return self.edit_of(draw, name, draw(st.sampled_from(history.live())))
-        if kind == "restore":
-            return self.restore_of(draw, name, draw(st.sampled_from(history.live())))
-        if kind == "ref":
-            return self.ref_of(draw, name, history.live())
-        branch = draw(st.sampled_from(BRANCHES))
-        expect = draw(st.sampled_from((None, history.parent_on(branch) or None)))
-        request = draw(st.sampled_from(REQUESTS))
-        return self.push_of(draw, name, branch=branch, expect=expect, request=request)
+
+        live = history.live()
+        makers: list[Callable[[], Operation]] = [push]
+        makers += [retire, protect] * bool(history.versions)
+        makers += [
+            lambda: self.edit_of(draw, name, any_of(live)),
+            lambda: self.ref_of(draw, name, live),
+            lambda: self.restore_of(draw, name, any_of(live)),
+            lambda: self.merge_of(draw, name, any_of(live)),
+        ] * bool(live)
+        return makers[draw(st.integers(0, len(makers) - 1))]()
 
     def message(self) -> str:
         """A log message that is used once: so a log tells which of two changes came first."""

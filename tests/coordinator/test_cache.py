@@ -368,6 +368,7 @@ def test_two_hubs_do_not_answer_for_each_other_offline(
 
 REFUSED: dict[str, Callable[[Hub, Path], object]] = {
     "lineage": lambda hub, _: hub.lineage("nlp.x"),
+    "merge": lambda hub, _: hub.merge("nlp.x", "fix"),
     "rollback": lambda hub, _: hub.rollback("nlp.x", to=1),
     "restore": lambda hub, _: hub.restore("nlp.x@1", ["a"]),
     "protect": lambda hub, _: hub.protect("nlp.x"),

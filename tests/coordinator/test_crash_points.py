@@ -167,6 +167,13 @@ def scenarios(folders: dict[int, Path]) -> dict[str, Scenario]:
             versions_are(ONE, TWO, ONE),
         ),
         Scenario(
+            "merge",
+            prepared(one, lambda hub: hub.push(NAME, folders[2], branch="fix"), one),
+            lambda hub: hub.merge(NAME, "fix"),
+            lambda stores: number_of(stores) == 4,
+            versions_are(ONE, TWO, ONE, TWO),
+        ),
+        Scenario(
             "restore of a file",
             prepared(one, two),
             lambda hub: hub.restore(f"{NAME}@1", ["a.bin"]),
@@ -347,6 +354,7 @@ NAMES = [
     "edit",
     "an alias moves",
     "rollback",
+    "merge",
     "restore of a file",
     "a branch moves back",
 ]

@@ -586,3 +586,20 @@ def test_a_push_of_what_is_there_says_so_and_can_be_skipped(run: Run, two: Path)
         "nlp.y@1",
     ]
     assert run("push", "nlp.y", two, "--skip-identical").stdout == "nlp.y@2\n"
+
+
+def test_merge_brings_branches_together_and_names_conflicts(run: Run, two: Path) -> None:
+    (two / "config.json").write_text("{}")
+    as_text(run("push", "nlp.x", two, "--branch", "fix"))
+    (two / "new.txt").write_text("new")
+    (two / "config.json").write_text('{"a": 1}')
+    as_text(run("push", "nlp.x", two))
+    refused = run("merge", "nlp.x", "fix")
+    assert refused.exit_code == 5
+    assert "nlp.x@4 and nlp.x@3 both changed config.json" in refused.stderr
+    assert as_text(run("merge", "nlp.x", "fix", "--theirs", "-m", "why")) == "nlp.x@5\n"
+    merged = as_json(run("show", "nlp.x", "--format", "json"))
+    assert (merged["parents"], merged["message"]) == ([4, 3], "why")
+    assert as_text(run("cat", "nlp.x", "config.json")) == "{}"
+    assert as_text(run("cat", "nlp.x", "new.txt")) == "new"
+    assert run("merge", "nlp.x", "fix", "--strategy", "sum").exit_code == 2

@@ -18,7 +18,7 @@ import modelhub
 from modelhub.cli.app import app
 from modelhub.errors import Conflict
 
-LONG = {"": 46, "push": 36, "edit": 26}
+LONG = {"": 47, "push": 36, "edit": 26}
 """Pages that cannot do with the 24 lines of the smallest terminal, and what they may take."""
 
 
@@ -35,7 +35,7 @@ PAGES = list(commands(app))
 def test_the_verbs_are_those_that_scripts_rely_on() -> None:
     verbs = (
         "push pull export ls show cat tensors log search diff lineage edit delete undelete "
-        "rollback restore branch tag alias protect unprotect verify admin"
+        "merge rollback restore branch tag alias protect unprotect verify admin"
     )
     groups = {
         "admin": "init status sweep fsck",

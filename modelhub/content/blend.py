@@ -1,0 +1,127 @@
+"""Weights made of several versions' weights, element by element in float32 (F64 in float64).
+
+With x and y the elements of both sides, b those of their common ancestor, and t in [0, 1]:
+
+- average: (x + y) / 2 (Wortsman et al., Model soups, 2022)
+- weighted: (1 - t) x + t y
+- slerp: sin((1 - t) w) / sin(w) x + sin(t w) / sin(w) y, where w is the angle between x and y as
+  vectors (Shoemake, Animating rotation with quaternion curves, 1985); where they are nearly
+  parallel, weighted
+- task-arithmetic: b + s ((x - b) + (y - b)) (Ilharco et al., Editing models with task arithmetic,
+  2023)
+
+The result is rounded to the tensor's own type, to nearest, ties to even.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import msgspec
+import numpy as np
+
+from modelhub.content.frameworks import ML_DTYPES, NUMPY
+from modelhub.content.tensors import Bytes
+from modelhub.errors import InvalidInput, NotInstalled
+from modelhub.names import shown
+
+Strategy = Literal["average", "weighted", "slerp", "task-arithmetic"]
+
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_PARALLEL = 0.9995
+"""Beyond this cosine the sine of the angle is too small to divide by."""
+
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+
+class Blend(msgspec.Struct, frozen=True):
+    """How weights that both sides changed are settled.
+
+    ``weight`` is t, the share of theirs; ``scale`` is s, of task arithmetic.
+    """
+
+    strategy: Strategy
+    weight: float = 0.5
+    scale: float = 1.0
+
+
+def parse_blend(strategy: str, weight: float, scale: float) -> Blend:
+    """A strategy with its numbers.
+
+    Raises:
+        InvalidInput: there is none of this name, or a number is out of its range.
+    """
+    if strategy not in get_args(Strategy):
+        raise InvalidInput(
+            f"{shown(str(strategy))} is no way to settle conflicts",
+            remedy=f"Use {', '.join(get_args(Strategy))}.",
+        )
+    if not 0 <= weight <= 1:
+        raise InvalidInput(f"a weight of {weight} is no share", remedy="Use 0 to 1.")
+    if not math.isfinite(scale):
+        raise InvalidInput(f"a scale of {scale} is no number", remedy="Use one such as 1.0.")
+    return Blend(strategy, float(weight), float(scale))  # type: ignore[arg-type]
+
+
+def can_blend(dtype: str) -> bool:
+    """Whether tensors of this type are weights that can be computed with."""
+    return dtype in _FLOATS
+
+
+def coefficients(blend: Blend, product: float, old: float, new: float) -> tuple[float, float]:
+    """What x and y are multiplied by; the sums are those of the whole tensors.
+
+    Args:
+        blend: weighted or slerp.
+        product: sum of xy.
+        old: sum of x².
+        new: sum of y².
+    """
+    t = blend.weight
+    if blend.strategy != "slerp" or not (old and new):
+        return 1 - t, t
+    cosine = product / (math.sqrt(old) * math.sqrt(new))
+    if not abs(cosine) < _PARALLEL:
+        return 1 - t, t
+    angle = math.acos(cosine)
+    return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def averaged(x: Bytes, y: Bytes, dtype: str) -> Bytes:
+    """The mean of both sides' elements; halving each first would round subnormal numbers twice."""
+    return _narrow((_widen(x, dtype) + _widen(y, dtype)) / 2, dtype)
+
+
+def combined(shares: tuple[float, float], x: Bytes, y: Bytes, dtype: str) -> Bytes:
+    """The sum of both sides' elements, each multiplied by its share."""
+    a, b = shares  # Python's own numbers leave an array's type as it is.
+    return _narrow(_widen(x, dtype) * a + _widen(y, dtype) * b, dtype)
+
+
+def added(scale: float, base: Bytes, x: Bytes, y: Bytes, dtype: str) -> Bytes:
+    """What both sides changed, added to what they changed it from."""
+    before = _widen(base, dtype)
+    moved = (_widen(x, dtype) - before) + (_widen(y, dtype) - before)
+    return _narrow(before + moved * scale, dtype)
+
+
+def _widen(data: Bytes, dtype: str) -> Floats:
+    wide: Floats = data.view(_type(dtype)).astype(np.float64 if dtype == "F64" else np.float32)
+    return wide
+
+
+def _narrow(values: Floats, dtype: str) -> Bytes:
+    return values.astype(_type(dtype)).view(np.uint8)
+
+
+def _type(dtype: str) -> Any:
+    if dtype in NUMPY:
+        return np.dtype(NUMPY[dtype])
+    try:
+        import ml_dtypes
+    except ImportError as exc:
+        raise NotInstalled(
+            f"computing with {dtype} needs ml_dtypes", remedy="pip install 'modelhub[tensors]'"
+        ) from exc
+    return np.dtype(getattr(ml_dtypes, ML_DTYPES[dtype]))
