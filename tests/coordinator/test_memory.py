@@ -1,7 +1,8 @@
-"""A file of 2 GiB goes through a push and a pull in constant memory.
+"""A file of 2 GiB goes through a push and a pull in constant memory, through diff and merge too.
 
-Tier: CI runs all of it, with an opaque file and with safetensors (about a minute, and 6 GiB of disk
-at a time).
+Tier: CI pushes and pulls an opaque file and safetensors (about a minute, and 6 GiB of disk at a
+time); ``--full`` also compares and merges versions that differ in all of their tensors, the former
+beside a plain reference in numpy.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from safetensors import safe_open
+
+from tests.bench.series import fine_tuned, series_tensors
+from tests.bench.weights import write_safetensors
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -117,3 +122,62 @@ def test_two_gibibytes_take_less_than_600_mib(
         f" pull {pull_mib:.0f} MiB, {size_bytes / 1e6 / pull_s:.0f} MB/s"
     )
     assert max(push_mib, pull_mib) < PEAK_MIB
+
+
+REFERENCE = """
+import sys
+import numpy as np
+from safetensors import safe_open
+
+squares = 0.0
+with safe_open(sys.argv[1], "numpy") as old, safe_open(sys.argv[2], "numpy") as new:
+    for name in old.keys():
+        a, b = old.get_tensor(name), new.get_tensor(name)
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        d = y - x
+        l2, length = np.linalg.norm(d), np.linalg.norm(x)
+        cosine = np.sum(x * y) / (length * np.linalg.norm(y))
+        largest, changed = np.abs(d).max(), np.mean(a != b)
+        squares += l2 * l2
+print(np.sqrt(squares))
+"""
+"""What somebody would write, element by element in float64 and tensor by tensor."""
+
+MOST_OF_REFERENCE = 0.3
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_versions_that_differ_everywhere_are_compared_and_merged_in_little_memory(
+    folder: Path, figure: Callable[[str], None]
+) -> None:
+    first = series_tensors(2 * GIB)
+    theirs = [replace(tensor, seed=tensor.seed + 500_000) for tensor in first]
+    versions = {"base": first, "ours": fine_tuned(first), "theirs": theirs}
+    hub = ("--hub", folder / "hub", "--format", "json")
+    for name, tensors in versions.items():
+        (folder / name).mkdir()
+        write_safetensors(folder / name / "model.safetensors", tensors, {})
+        branch = "fix" if name == "theirs" else "main"
+        run(*hub, "push", "large", folder / name, "--branch", branch)
+    paths = [str(folder / name / "model.safetensors") for name in ("base", "ours")]
+    ratios = []
+    for _ in range(3):
+        printed, diff_mib, diff_s = run(*hub, "diff", "large@1", "large@2")
+        began_s = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", REFERENCE, *paths], capture_output=True, text=True, check=True
+        )
+        ratios.append((diff_s / (time.perf_counter() - began_s), diff_s))
+        told = json.loads(printed)
+        assert len(told["tensors"]) == len(first)
+        assert told["overall"]["l2"] == pytest.approx(float(done.stdout), rel=1e-6)
+    ratio, diff_s = sorted(ratios)[1]
+    merge = ("merge", "large", "fix", "--strategy", "average", "--ours")
+    _, merge_mib, merge_s = run(*hub, *merge)
+    figure(
+        f"2 GiB that differ everywhere: diff {diff_mib:.0f} MiB, {diff_s:.1f} s, {ratio:.2f} × the "
+        f"reference's time; merge {merge_mib:.0f} MiB, {merge_s:.1f} s"
+    )
+    assert max(diff_mib, merge_mib) < PEAK_MIB
+    assert ratio <= MOST_OF_REFERENCE
