@@ -10,7 +10,7 @@ import click
 from modelhub.cli import text
 from modelhub.cli.exits import FINDINGS
 from modelhub.cli.output import emit, emit_json
-from modelhub.results import Health
+from modelhub.results import Diff, Health, Lineage
 
 if TYPE_CHECKING:
     from modelhub.hub import Hub
@@ -39,6 +39,18 @@ class Door:
         from modelhub.connect import hbase_script
 
         return hbase_script(self.hub_url)
+
+    def picture(self, path: str | None) -> Callable[[Diff | Lineage], None]:
+        """What draws a result into the file; nothing where none is named.
+
+        Whether it can is known before anything is read.
+        """
+        if path is None:
+            return lambda _: None
+        from modelhub.plots import picture_path, plot
+
+        file = picture_path(path)
+        return lambda result: plot(result, file)
 
     def answer(self, result: T, as_text: Callable[[T], str]) -> None:
         """Write ``result`` as JSON, or what ``as_text`` makes of it."""

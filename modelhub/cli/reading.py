@@ -124,13 +124,16 @@ def search(door: Door, words: tuple[str, ...], limit: int, offset: int, all_vers
 @click.argument("a")
 @click.argument("b")
 @click.option("--no-weights", is_flag=True, help="Leave out tensors: files are not read.")
-def diff(door: Door, a: str, b: str, no_weights: bool) -> None:
+@click.option("--plot", metavar="FILE", help="Draw the distance by layer: .png, .svg or .pdf")
+def diff(door: Door, a: str, b: str, no_weights: bool, plot: str | None) -> None:
     """Show what changes from revision A to B.
 
     That is files, metadata and tensors, with how far their weights are apart.
     """
+    picture = door.picture(plot)
     with door.hub() as hub, progress() as advance:
         found = hub.diff(a, b, weights=not no_weights, progress=advance)
+    picture(found)
     door.answer(found, text.diff)
 
 
@@ -138,10 +141,13 @@ def diff(door: Door, a: str, b: str, no_weights: bool) -> None:
 @click.argument("revision")
 @click.option("--depth", metavar="N", type=click.IntRange(min=0), help="At most N steps away.")
 @click.option("--dot", is_flag=True, help="Write the graph for Graphviz.")
-def lineage(door: Door, revision: str, depth: int | None, dot: bool) -> None:
+@click.option("--plot", metavar="FILE", help="Draw the graph: .png, .svg or .pdf")
+def lineage(door: Door, revision: str, depth: int | None, dot: bool, plot: str | None) -> None:
     """Show what a version was made of, and what was made of it."""
+    picture = door.picture(plot)
     with door.hub() as hub:
         found = hub.lineage(revision, depth=depth)
+    picture(found)
     door.answer(found, lambda found: found.to_dot() if dot else text.lineage(found))
 
 
