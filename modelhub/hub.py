@@ -79,6 +79,9 @@ if TYPE_CHECKING:
     from modelhub.coordinator.tensors import Tensors
 
 
+_PATTERNS_TOLD, _TOLD_CHARS = 3, 500
+
+
 class Hub:
     """Where models live. Made by ``modelhub.connect``; safe to use from several threads.
 
@@ -341,7 +344,7 @@ class Hub:
             raise InvalidInput(
                 "no file is named", remedy="Name some, or bring all back with `rollback`."
             )
-        told = message or f"{', '.join(wanted)} of {target.text}"
+        told = message or f"{_some(wanted)} of {target.text}"
         return self._restore(target, names.ref_name(branch), wanted, told)
 
     def merge(
@@ -389,6 +392,10 @@ class Hub:
             raise InvalidInput(
                 f"{names.shown(str(prefer))} is no side to prefer", remedy="Use ours or theirs."
             )
+        if strategy is None and (weight, scale) != (0.5, 1.0):
+            raise InvalidInput(
+                "a weight or scale without a strategy", remedy="Name the strategy that takes it."
+            )
         blend = None if strategy is None else parse_blend(strategy, weight, scale)
         plan = Merge(
             self._ctx,
@@ -422,7 +429,7 @@ class Hub:
         self._open()
         return _version(commit(self._ctx, target.model, plan), plan)
 
-    def protect(self, name: str, ref: str = "", *, message: str = "") -> None:
+    def protect(self, name: str, ref: str | None = None, *, message: str = "") -> None:
         """Protect a branch or alias, or without ``ref`` the whole model. Idempotent.
 
         A protected branch takes new versions, but nobody moves or deletes it, or deletes its head.
@@ -435,16 +442,16 @@ class Hub:
         """
         self._protect(name, ref, message, on=True)
 
-    def unprotect(self, name: str, ref: str = "", *, message: str = "") -> None:
+    def unprotect(self, name: str, ref: str | None = None, *, message: str = "") -> None:
         """Lift what ``protect`` put on. Idempotent.
 
         Raises:
-            NotFound: the model is not there.
+            NotFound: the model, or what is to be protected no longer, is not there.
         """
         self._protect(name, ref, message, on=False)
 
-    def _protect(self, name: str, ref: str, message: str, *, on: bool) -> None:
-        plain, wanted = names.model_name(name), names.ref_name(ref) if ref else ""
+    def _protect(self, name: str, ref: str | None, message: str, *, on: bool) -> None:
+        plain, wanted = names.model_name(name), "" if ref is None else names.ref_name(ref)
         plan = refs.Protect(self._ctx, wanted, on, names.message_text(message))
         self._ctx.policy(self._ctx.principal, plan.op, plain)
         self._open()
@@ -896,3 +903,10 @@ def _version(head: Head, plan: Plan) -> Version:
     assert plan.published is not None
     assert isinstance(plan.published.entry.change, Published)
     return views.version(head, plan.published, plan.known[plan.published.entry.change.number])
+
+
+def _some(patterns: Sequence[str]) -> str:
+    """The first of some patterns, for a log message."""
+    told = [each if each.isprintable() else names.shown(each)[1:-1] for each in patterns]
+    more = f" and {len(told) - _PATTERNS_TOLD} more" if len(told) > _PATTERNS_TOLD else ""
+    return ", ".join(told[:_PATTERNS_TOLD])[:_TOLD_CHARS] + more

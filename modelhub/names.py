@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -214,16 +215,18 @@ def revision(text: str) -> Revision:
     return Revision(model_name(name), _selector(rest, text) if at else Head(), text)
 
 
-def relative_revision(model: str, text: str, what: str) -> Revision:
-    """``text`` as a revision of ``model``, whose name it may leave out; ``what`` names it.
+def relative_revision(model: str, text: Any, what: str) -> Revision:
+    """``text``, or a version's number, as a revision of ``model``, whose name it may leave out.
+
+    ``what`` names it in errors.
 
     Raises:
         InvalidInput: it is none, or one of another model.
     """
-    (text,) = texts([text], what)
+    (text,) = texts([f"{text:d}" if _is_whole(text) else text], what)
     name, at, rest = text.partition("@")
-    # REF@{TIME} is as relative as {TIME} and REF; only another model's name makes it none.
-    relative = name != model and (not at or rest.startswith("{") or "{" in name)
+    # REF@{TIME} is as relative as {TIME} and REF are; what has no @ is never a model's name.
+    relative = not at or "{" in name or (name != model and rest.startswith("{"))
     parsed = revision(f"{model}@{text}" if relative else text)
     if parsed.model != model:
         raise InvalidInput(
@@ -231,6 +234,10 @@ def relative_revision(model: str, text: str, what: str) -> Revision:
             remedy=f"Give a number, branch, tag, alias or digest of {model}.",
         )
     return parsed
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _selector(rest: str, text: str) -> Selector:
@@ -267,9 +274,9 @@ def instant(text: str) -> datetime:
         InvalidInput: not such a text, no such date, or one that in UTC leaves the years 1 to 9999.
     """
     refusal = InvalidInput(
-        f"{shown(text)} is not a time", remedy="Write ISO 8601, such as 2026-05-01T12:00Z."
+        f"{shown(str(text))} is not a time", remedy="Write ISO 8601, such as 2026-05-01T12:00Z."
     )
-    if not _TIME.fullmatch(text):
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
         raise refusal
     try:
         moment = datetime.fromisoformat(text)

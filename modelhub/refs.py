@@ -67,7 +67,7 @@ class _Refs:
         act: refs.Act,
         ref: str,
         *,
-        to: str | None = None,
+        to: str = "",
         expect: str | None = None,
         message: str,
     ) -> Ref:
@@ -81,7 +81,7 @@ class _Refs:
             self._kind,
             known,
             act,
-            target=None if to is None else names.relative_revision(plain, to, "the revision"),
+            target=None if act == "delete" else names.relative_revision(plain, to, "revision"),
             expect=None if expect is None else names.relative_revision(plain, expect, "expect"),
             message=names.message_text(message),
         )

@@ -70,9 +70,9 @@ def set_alias(
 
 @verb("protect nlp.sentiment", "protect nlp.sentiment champion")
 @click.argument("name")
-@click.argument("ref", default="")
+@click.argument("ref", required=False)
 @message
-def protect(door: Door, name: str, ref: str, message: str) -> None:
+def protect(door: Door, name: str, ref: str | None, message: str) -> None:
     """Protect a branch or alias, or the whole model.
 
     A protected branch takes new versions, but is not moved or deleted, nor is its head. A protected
@@ -85,18 +85,18 @@ def protect(door: Door, name: str, ref: str, message: str) -> None:
 
 @verb("unprotect nlp.sentiment champion -m 'new champion'")
 @click.argument("name")
-@click.argument("ref", default="")
+@click.argument("ref", required=False)
 @message
-def unprotect(door: Door, name: str, ref: str, message: str) -> None:
+def unprotect(door: Door, name: str, ref: str | None, message: str) -> None:
     """Lift the protection of a branch, an alias or the whole model."""
     with door.hub() as hub:
         hub.unprotect(name, ref, message=message)
     _tell(door, name, ref, protected=False)
 
 
-def _tell(door: Door, name: str, ref: str, *, protected: bool) -> None:
+def _tell(door: Door, name: str, ref: str | None, *, protected: bool) -> None:
     done = "protected" if protected else "no longer protected"
-    result = {"name": name, "ref": ref, "protected": protected}
+    result = {"name": name, "ref": ref or "", "protected": protected}
     door.answer(result, lambda _: f"{name}@{ref} is {done}" if ref else f"{name} is {done}")
 
 

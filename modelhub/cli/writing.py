@@ -165,8 +165,8 @@ def restore(
 @click.argument("name")
 @click.argument("source")
 @click.option("--into", metavar="BRANCH", default="main", help="Publish here  [default: main]")
-@click.option("--ours", "prefer", flag_value="ours", help="What both changed stays the branch's.")
-@click.option("--theirs", "prefer", flag_value="theirs", help="What both changed is SOURCE's.")
+@click.option("--ours", is_flag=True, help="What both changed stays the branch's.")
+@click.option("--theirs", is_flag=True, help="What both changed is SOURCE's.")
 @click.option(
     "--strategy",
     type=click.Choice(["average", "weighted", "slerp", "task-arithmetic"]),
@@ -175,13 +175,16 @@ def restore(
 @click.option("--weight", type=float, default=0.5, help="SOURCE's share  [default: 0.5]")
 @click.option("--scale", type=float, default=1.0, help="Of task arithmetic  [default: 1]")
 @message
-def merge(door: Door, *, name: str, source: str, **options: Any) -> None:
+def merge(door: Door, *, name: str, source: str, ours: bool, theirs: bool, **options: Any) -> None:
     """Merge a branch or any version SOURCE, by file and by tensor.
 
     What only one side changed is taken from it; what both did is a conflict.
     """
+    if ours and theirs:
+        raise InvalidInput("both --ours and --theirs", remedy="Prefer one side.")
+    prefer = "ours" if ours else "theirs" if theirs else None
     with door.hub() as hub:
-        version = hub.merge(name, source, **options)
+        version = hub.merge(name, source, prefer=prefer, **options)
     door.answer(version, text.revision)
 
 

@@ -29,6 +29,7 @@ from modelhub.names import shown
 Strategy = Literal["average", "weighted", "slerp", "task-arithmetic"]
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_LARGEST_SCALE = 1e6
 _PARALLEL = 0.9995
 """Beyond this cosine the sine of the angle is too small to divide by."""
 
@@ -57,11 +58,15 @@ def parse_blend(strategy: str, weight: float, scale: float) -> Blend:
             f"{shown(str(strategy))} is no way to settle conflicts",
             remedy=f"Use {', '.join(get_args(Strategy))}.",
         )
-    if not 0 <= weight <= 1:
-        raise InvalidInput(f"a weight of {weight} is no share", remedy="Use 0 to 1.")
-    if not math.isfinite(scale):
-        raise InvalidInput(f"a scale of {scale} is no number", remedy="Use one such as 1.0.")
+    if not _is_number(weight) or not 0 <= weight <= 1:
+        raise InvalidInput(f"{shown(str(weight))} is no share", remedy="Give a weight of 0 to 1.")
+    if not _is_number(scale) or not abs(scale) <= _LARGEST_SCALE:
+        raise InvalidInput(f"{shown(str(scale))} is no scale", remedy="Use one such as 1.0.")
     return Blend(strategy, float(weight), float(scale))  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def can_blend(dtype: str) -> bool:
@@ -90,20 +95,31 @@ def coefficients(blend: Blend, product: float, old: float, new: float) -> tuple[
 
 def averaged(x: Bytes, y: Bytes, dtype: str) -> Bytes:
     """The mean of both sides' elements; halving each first would round subnormal numbers twice."""
-    return _narrow((_widen(x, dtype) + _widen(y, dtype)) / 2, dtype)
+    a, b = _widen(x, dtype), _widen(y, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = (a + b) / 2
+        lost = np.isfinite(a) & np.isfinite(b) & ~np.isfinite(mean)
+        mean[lost] = a[lost] / 2 + b[lost] / 2
+    return _narrow(mean, dtype)
 
 
 def combined(shares: tuple[float, float], x: Bytes, y: Bytes, dtype: str) -> Bytes:
     """The sum of both sides' elements, each multiplied by its share."""
-    a, b = shares  # Python's own numbers leave an array's type as it is.
-    return _narrow(_widen(x, dtype) * a + _widen(y, dtype) * b, dtype)
+    # Python's own numbers leave an array's type as it is. What has no share is not looked at: an
+    # infinite element times 0 would be none.
+    parts = [
+        _widen(side, dtype) * share for side, share in zip((x, y), shares, strict=True) if share
+    ]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _narrow(parts[0] + parts[1] if len(parts) > 1 else parts[0], dtype)
 
 
 def added(scale: float, base: Bytes, x: Bytes, y: Bytes, dtype: str) -> Bytes:
     """What both sides changed, added to what they changed it from."""
     before = _widen(base, dtype)
-    moved = (_widen(x, dtype) - before) + (_widen(y, dtype) - before)
-    return _narrow(before + moved * scale, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = (_widen(x, dtype) - before) + (_widen(y, dtype) - before)
+        return _narrow(before + moved * scale, dtype)
 
 
 def _widen(data: Bytes, dtype: str) -> Floats:
@@ -112,7 +128,8 @@ def _widen(data: Bytes, dtype: str) -> Floats:
 
 
 def _narrow(values: Floats, dtype: str) -> Bytes:
-    return values.astype(_type(dtype)).view(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(_type(dtype)).view(np.uint8)
 
 
 def _type(dtype: str) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from modelhub.content.distance import Distance, distance
 from modelhub.content.stored_file import StoredSource
 from modelhub.content.tensors import Bytes, Contents, Tensor, contents
 from modelhub.errors import InvalidInput
+
+T = TypeVar("T")
 
 Side = Literal["ours", "theirs"]
 
@@ -101,9 +103,23 @@ def merge_tensors(
             continue
         if found is not None:
             chosen.append(found.built())
-    metadata = {**other.metadata, **mine.metadata}
+    texts = {} if old is None else old.metadata
+    metadata = merged_texts(texts, mine.metadata, other.metadata)
     mode = theirs.mode if base is not None and ours.mode == base.mode else ours.mode
     return Merged(built_source(ours.path, mode, chosen, metadata), conflicts)
+
+
+def merged_texts(
+    base: Mapping[str, T], ours: Mapping[str, T], theirs: Mapping[str, T]
+) -> dict[str, T]:
+    """Key by key what the side has that changed it; ours, where both did."""
+    merged: dict[str, T] = {}
+    for key in dict.fromkeys([*ours, *theirs]):
+        was, x, y = base.get(key), ours.get(key), theirs.get(key)
+        found = y if x == was and type(x) is type(was) else x
+        if found is not None:
+            merged[key] = found
+    return merged
 
 
 def _contents(source: StoredSource) -> Contents | None:

@@ -113,7 +113,8 @@ def _onnx(
             tensors.append(Tensor(one.name, one.dtype, one.shape, held, begin, size_bytes))
     except Unsound:
         return None
-    return Contents(tensors, {})
+    names = {tensor.name for tensor in tensors}
+    return Contents(tensors, {}) if len(names) == len(tensors) else None
 
 
 def read_region(

@@ -28,31 +28,31 @@ class NamedPiece:
 
 
 def windows(
-    sources: Sequence[Source], cutters: list[str]
+    sources: Sequence[Source], cutters: list[str], version: Sequence[Source]
 ) -> Generator[list[NamedPiece], None, None]:
     """Every file's pieces in order, in groups that are looked up at once.
 
-    Of much, some are cut and others hashed meanwhile. How each file was cut goes into ``cutters``.
-    About 100 MiB are held.
+    Of much, some are cut and others hashed meanwhile. How each file was cut goes into ``cutters``;
+    it may depend on other files of the ``version``. About 100 MiB are held.
 
     Raises:
         Conflict: a file changed while it was read.
         Unavailable, Forbidden: it cannot be read any more.
     """
     if sum(source.size_bytes for source in sources) <= _WINDOW_BYTES:
-        yield from map(_named, _cut_windows(sources, cutters))
+        yield from map(_named, _cut_windows(sources, cutters, version))
         return
     with (
-        closing(ahead(_cut_windows(sources, cutters))) as cuts,
+        closing(ahead(_cut_windows(sources, cutters, version))) as cuts,
         closing(mapped(_named, cuts, threads=1)) as named,
     ):
         yield from named
 
 
 def _cut_windows(
-    sources: Sequence[Source], cutters: list[str]
+    sources: Sequence[Source], cutters: list[str], version: Sequence[Source]
 ) -> Generator[list[tuple[int, Piece]], None, None]:
-    by_path = {source.path: source for source in sources}
+    by_path = {source.path: source for source in version}
     window: list[tuple[int, Piece]] = []
     size = 0
     for index, source in enumerate(sources):

@@ -17,6 +17,7 @@ import numpy as np
 
 from modelhub.content.ahead import mapped
 from modelhub.content.distance import Distance, distance, is_comparable, length
+from modelhub.content.layout.onnx import SUFFIX as ONNX
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestFile
 from modelhub.content.read import Reader
 from modelhub.content.tensors import Bytes, Tensor, contents, read_region
@@ -75,6 +76,7 @@ class _Comparison:
         self._reader = reader
         self._sides = (a, b)
         self._chunk = lru_cache(_CHUNKS_AT_HAND)(reader.chunk)
+        self._whole = threading.Lock()
         self.total = Distance()
 
     def run(self, progress: Progress) -> list[TensorChange]:
@@ -102,7 +104,8 @@ class _Comparison:
             [
                 tensor
                 for manifest, file in side
-                if _identity(file) not in shared
+                # A model may keep its tensors in files beside it, which this says nothing of.
+                if _identity(file) not in shared or file.path.endswith(ONNX)
                 for tensor in _contents(self._reader, manifest, file)
             ]
             for side in listed
@@ -158,11 +161,8 @@ class _Comparison:
 
     def _compared(self, pair: _Pair, piece: _Piece) -> Distance | bool:
         if pair.old.in_columns != pair.new.in_columns:
-            rows = [
-                read_region(self._reader, manifest, tensor, ...)[0]
-                for manifest, tensor in zip(self._sides, (pair.old, pair.new), strict=True)
-            ]
-            return distance(rows[0], pair.old.dtype, rows[1], pair.new.dtype)
+            with self._whole:
+                return self._compared_whole(pair)
         old = self._span(0, pair.old, piece.old_begin, piece.old_bytes)
         new = self._span(1, pair.new, piece.new_begin, piece.new_bytes)
         alike = pair.old.dtype == pair.new.dtype and old.is_like(new)
@@ -171,6 +171,16 @@ class _Comparison:
         if alike:
             return length(self._read(old), pair.old.dtype)
         return distance(self._read(old), pair.old.dtype, self._read(new), pair.new.dtype)
+
+    def _compared_whole(self, pair: _Pair) -> Distance | bool:
+        """Of tensors whose bytes lie in different orders."""
+        old, new = (
+            read_region(self._reader, manifest, tensor, ...)[0]
+            for manifest, tensor in zip(self._sides, (pair.old, pair.new), strict=True)
+        )
+        if not _has_distance(pair):
+            return bool(np.array_equal(old, new))
+        return distance(old, pair.old.dtype, new, pair.new.dtype)
 
     def _span(self, side: int, tensor: Tensor, begin: int, size_bytes: int) -> _Span:
         refs, skipped = self._sides[side].spanning(tensor.file, tensor.offset + begin, size_bytes)
@@ -207,6 +217,9 @@ def _pieces(pair: _Pair) -> Iterator[_Piece]:
     """Both tensors in pieces of at most 4 MiB; whole, where they lie in different orders."""
     if not (pair.old.size_bytes and pair.new.size_bytes):
         return
+    if pair.old.in_columns != pair.new.in_columns:
+        yield _Piece(0, pair.old.size_bytes, 0, pair.new.size_bytes)
+        return
     if not _has_distance(pair):
         same_size = pair.old.size_bytes if pair.old.dtype == pair.new.dtype else 0
         for at in range(0, same_size, _PIECE_BYTES):
@@ -216,15 +229,15 @@ def _pieces(pair: _Pair) -> Iterator[_Piece]:
     count = prod(pair.old.shape)
     old_bytes, new_bytes = pair.old.size_bytes // count, pair.new.size_bytes // count
     step = _PIECE_BYTES // max(old_bytes, new_bytes)
-    if pair.old.in_columns != pair.new.in_columns:
-        step = count
     for at in range(0, count, step):
         elements = min(step, count - at)
         yield _Piece(at * old_bytes, elements * old_bytes, at * new_bytes, elements * new_bytes)
 
 
 def _has_distance(pair: _Pair) -> bool:
-    return is_comparable(pair.old.dtype) and is_comparable(pair.new.dtype)
+    dtypes = (pair.old.dtype, pair.new.dtype)
+    # A complex number counts as two, which a real one has no partner for.
+    return all(map(is_comparable, dtypes)) and dtypes.count("C64") != 1
 
 
 def _files(manifest: Manifest) -> list[ManifestFile]:

@@ -9,14 +9,15 @@ from typing import Any
 import msgspec
 
 from modelhub.content.blend import Blend
-from modelhub.content.merge_tensors import Side, merge_tensors
+from modelhub.content.merge_tensors import Side, merge_tensors, merged_texts
 from modelhub.content.stored_file import StoredSource
 from modelhub.content.tree import Source
 from modelhub.coordinator import versions
 from modelhub.coordinator.log import Head, entries, require
 from modelhub.coordinator.publish import Push
-from modelhub.coordinator.restore import Content, content_of
-from modelhub.errors import Conflict, NotFound
+from modelhub.coordinator.restore import Content, content_of, folders_that_are_files
+from modelhub.describe.facts import apply as apply_facts
+from modelhub.errors import Conflict, InvalidInput, NotFound
 from modelhub.names import Revision
 from modelhub.records import Metadata, Published, Scalar, to_builtins
 from modelhub.stores import RowStore
@@ -25,6 +26,8 @@ _SUFFIX = ".safetensors"
 _MOST_NAMED = 20
 _RECORD = "merge."
 """What begins the facts that say how a merge was made."""
+_STALE = (_RECORD, "weights.")
+"""Facts of what was merged that are none of the merge."""
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Merge(Push):
     blend: Blend | None = None
     prefer: Side | None = None
     op: str = "merge"
+    _merged_of: tuple[int, int, Metadata, Metadata] | None = None
 
     def choose(self, head: Head, parent: int) -> bool:
         """Find where the lines parted, and merge.
@@ -68,12 +72,16 @@ class Merge(Push):
         common = max(ours & theirs, default=0)
         base = content_of(self.ctx, head, common) if common else None
         other = content_of(self.ctx, head, source)
+        settled = (parent, source, current.metadata, other.metadata)
+        if settled == self._merged_of:
+            return True  # Other entries came first, which leave this as it is.
         self.sources = self._merged(base, current, other)
         before = Metadata() if base is None else base.metadata
         merged = merged_metadata(before, current.metadata, other.metadata)
         self.metadata = self._recorded(merged, head.name, common, source)
         self.bases = tuple(dict.fromkeys((*current.bases, *other.bases)))
         self.merged = (source,)
+        self._merged_of = settled
         self.forget()
         return True
 
@@ -92,8 +100,15 @@ class Merge(Push):
                 conflicts += unsettled
             if found is not None:
                 chosen.append(found)
+        both = folders_that_are_files([source.path for source in chosen])
+        conflicts += [f"{path} (below the file {folder})" for folder, path in both]
         if conflicts:
             raise _conflict(ours, theirs, conflicts)
+        if not chosen:
+            raise InvalidInput(
+                f"nothing is left of {head_name(ours)} and {head_name(theirs)} together",
+                remedy="Each removed what the other kept; push what is wanted.",
+            )
         return chosen
 
     def _settled(
@@ -118,31 +133,23 @@ class Merge(Push):
             facts["weight"], facts["scale"] = self.blend.weight, self.blend.scale
         if self.prefer is not None:
             facts["prefer"] = self.prefer
-        kept = {key: said for key, said in merged.extra.items() if not key.startswith(_RECORD)}
+        kept = {key: said for key, said in merged.extra.items() if not key.startswith(_STALE)}
         told = {_RECORD + key: said for key, said in facts.items()}
-        return msgspec.structs.replace(merged, extra={**kept, **told})
+        extra = {**dict.fromkeys(merged.extra), **kept, **told}
+        # Each side's facts have their limits, and together they might not.
+        checked = {"params": merged.params, "metrics": merged.metrics, "extra": extra}
+        return apply_facts(merged, checked)
 
 
 def merged_metadata(base: Metadata, ours: Metadata, theirs: Metadata) -> Metadata:
     """Field by field, and key by key, what the side has that changed it; ours, where both did."""
-    old, mine, other = (to_builtins(each) for each in (base, ours, theirs))
-    found: dict[str, Any] = {}
+    sides: list[dict[str, Any]] = [to_builtins(each) for each in (base, ours, theirs)]
+    found: dict[str, Any] = merged_texts(*sides)
     for field in Metadata.__struct_fields__:
-        values = [each.get(field) for each in (old, mine, other)]
+        values = [side.get(field) for side in sides]
         if any(isinstance(value, dict) for value in values):
-            was, x, y = (value or {} for value in values)
-            keys = dict.fromkeys([*x, *y])
-            both = {key: _either(was.get(key), x.get(key), y.get(key)) for key in keys}
-            value: object = {key: each for key, each in both.items() if each is not None}
-        else:
-            value = _either(*values)
-        if value is not None:
-            found[field] = value
+            found[field] = merged_texts(*(value or {} for value in values))
     return msgspec.convert(found, Metadata)
-
-
-def _either(was: object, x: object, y: object) -> object:
-    return y if x == was and type(x) is type(was) else x
 
 
 def _alike(one: StoredSource | None, other: StoredSource | None) -> bool:
@@ -178,15 +185,17 @@ def _walk(parents: Mapping[int, tuple[int, ...]], number: int) -> Iterator[int]:
         pending += further
 
 
+def head_name(content: Content) -> str:
+    """``NAME@N`` of the version that has the content."""
+    change = content.published.entry.change
+    assert isinstance(change, Published)
+    return f"{content.published.entry.model}@{change.number}"
+
+
 def _conflict(ours: Content, theirs: Content, names: list[str]) -> Conflict:
-    sides = []
-    for content in (ours, theirs):
-        change = content.published.entry.change
-        assert isinstance(change, Published)
-        sides.append(f"{content.published.entry.model}@{change.number}")
     shown = ", ".join(names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return Conflict(
-        f"{sides[0]} and {sides[1]} both changed {shown}{more}",
+        f"{head_name(ours)} and {head_name(theirs)} both changed {shown}{more}",
         remedy="Prefer ours or theirs; weights can also be averaged or blended by a strategy.",
     )

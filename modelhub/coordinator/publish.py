@@ -92,7 +92,7 @@ class Push:
             self._architecture = architecture(self.sources)
         stored = self._store(head, attempt, parent)
         content = stored.manifest.content_digest()
-        if self.skip_identical and parent:
+        if self.skip_identical and self.branch in head.state.branches and parent:
             before = versions.publication(rows, head, parent)
             assert isinstance(before.entry.change, Published)
             if before.entry.change.version.content == content:

@@ -71,16 +71,12 @@ class MoveRef:
             check_expected(rows, head, f"{self.kind} {self.ref}", came, self.expect)
         to = 0 if self.target is None else self._resolved(rows, head, self.target)
         there = _check_kind(head, self.kind, self.ref, self.act)
-        if there and came == to:
+        if there and to and came == to and head.state.tips.get(self.ref, to) == to:
             return None
         if self.act == "create" and there:
             raise _taken(head, self.ref)
-        if self.kind == "tag" and to and head.state.retired.get(self.ref, to) != to:
-            raise AlreadyExists(
-                f"the tag {self.ref} of {head.name} meant version {head.state.retired[self.ref]} "
-                "until it was deleted",
-                remedy="A tag's name never means another version: choose a new one.",
-            )
+        if to and not (self.kind == "tag" and head.state.retired.get(self.ref) == to):
+            _check_not_retired(head, self.ref)
         if self.act == "delete" and self.ref == DEFAULT_BRANCH:
             raise InvalidInput(
                 f"{DEFAULT_BRANCH} is the default branch of {head.name}",
@@ -126,7 +122,7 @@ class Protect:
         del attempt
         require(self.ctx.stores.rows, head)
         kind = kind_of(head.state, self.ref) if self.ref else "model"
-        if kind is None and self.on:
+        if kind is None:
             raise versions.unknown_ref(head, self.ref)
         if kind == "tag":
             raise InvalidInput(
@@ -177,10 +173,20 @@ def check_branch(head: Head, branch: str) -> None:
     """See that ``branch`` may be published onto: nothing else has the name.
 
     Raises:
-        AlreadyExists: a tag or alias has.
+        AlreadyExists: a tag or alias has, or a tag had.
     """
     if kind_of(head.state, branch) not in (None, "branch"):
         raise _taken(head, branch)
+    _check_not_retired(head, branch)
+
+
+def _check_not_retired(head: Head, ref: str) -> None:
+    if ref in head.state.retired:
+        raise AlreadyExists(
+            f"the tag {ref} of {head.name} meant version {head.state.retired[ref]} until it was "
+            "deleted",
+            remedy="A tag's name never means another version: choose a new one.",
+        )
 
 
 def _check_kind(head: Head, kind: RefKind, ref: str, act: Act) -> bool:

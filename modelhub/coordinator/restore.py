@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from modelhub.content.manifest import Manifest
 from modelhub.content.stored_file import StoredSource
 from modelhub.coordinator import versions
 from modelhub.coordinator.context import Context
@@ -12,8 +14,8 @@ from modelhub.coordinator.fetch import select
 from modelhub.coordinator.log import Head, Sealed, require
 from modelhub.coordinator.publish import Push, known_metadata
 from modelhub.coordinator.relatives import read_manifest
-from modelhub.errors import NotFound
-from modelhub.names import Revision
+from modelhub.errors import CorruptData, InvalidInput, NotFound
+from modelhub.names import Revision, shown
 from modelhub.records import Metadata, Published
 
 
@@ -22,6 +24,7 @@ class Content:
     """What a version holds: its files by path, and what describes it, as of some head."""
 
     published: Sealed
+    manifest: Manifest
     files: Mapping[str, StoredSource]
     metadata: Metadata
     bases: tuple[str, ...]
@@ -44,6 +47,7 @@ def content_of(ctx: Context, head: Head, number: int) -> Content:
     manifest = read_manifest(ctx, published)
     return Content(
         published,
+        manifest,
         {file.path: StoredSource(ctx.reader, manifest, file) for file in manifest.files},
         known_metadata(rows, head, published)[number],
         published.entry.change.version.bases,
@@ -62,6 +66,7 @@ class Restore(Push):
     target: Revision | None = None
     include: Sequence[str] = ()
     op: str = "rollback"
+    _settled: tuple[int, Metadata, int] | None = None
 
     def choose(self, head: Head, parent: int) -> bool:
         """Find the old version, and see what of the branch's head differs from it.
@@ -75,7 +80,7 @@ class Restore(Push):
             raise versions.unknown_ref(head, self.branch)
         number = versions.resolve_live(self.ctx.stores.rows, head, self.target)
         wanted = content_of(self.ctx, head, number)
-        current = content_of(self.ctx, head, parent) if parent else None
+        current = self._current(head, parent)
         if self.include:
             if current is None:
                 raise NotFound(
@@ -86,6 +91,10 @@ class Restore(Push):
         if current is not None and wanted.is_like(current):
             self.published, self.known = current.published, {parent: current.metadata}
             return False
+        settled = (number, wanted.metadata, parent if self.include else 0)
+        if settled == self._settled:
+            return True
+        self._settled = settled
         self.sources = [wanted.files[path] for path in sorted(wanted.files)]
         self.metadata, self.bases, self.origin = wanted.metadata, wanted.bases, number
         assert isinstance(wanted.published.entry.change, Published)
@@ -93,12 +102,33 @@ class Restore(Push):
         self.forget()
         return True
 
+    def _current(self, head: Head, parent: int) -> Content | None:
+        """What the branch's head holds; a damaged one stops nobody from going back."""
+        try:
+            return content_of(self.ctx, head, parent) if parent else None
+        except CorruptData:
+            if self.include:
+                raise
+            return None
+
     def _with_files(self, current: Content, old: Content) -> Content:
         """``current``, with those files of ``old`` that are asked for."""
-        manifest = next(iter(old.files.values())).manifest
-        chosen = {file.path: old.files[file.path] for file in select(manifest, self.include)}
+        chosen = {file.path: old.files[file.path] for file in select(old.manifest, self.include)}
         files = {**current.files, **chosen}
-        return Content(current.published, files, current.metadata, current.bases)
+        for folder, path in folders_that_are_files(files):
+            raise InvalidInput(
+                f"{shown(folder)} would be a file and, for {shown(path)}, a folder",
+                remedy="Bring the whole version back, or other files.",
+            )
+        return Content(current.published, old.manifest, files, current.metadata, current.bases)
+
+
+def folders_that_are_files(paths: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Paths that another one of these lies below, with that one."""
+    for path in sorted(paths):
+        for folder in accumulate(path.split("/")[:-1], "{}/{}".format):
+            if folder in paths:
+                yield folder, path
 
 
 def _digests(files: Mapping[str, StoredSource]) -> dict[str, tuple[str, int]]:

@@ -151,7 +151,7 @@ class Storing:
         written: list[Future[list[EncodedPiece]]] = []
         with (
             Encoder(self._ctx.reader, self._policy) as encoder,
-            contextlib.closing(windows(read, cutters)) as found,
+            contextlib.closing(windows(read, cutters, sources)) as found,
         ):
             for window in found:
                 for piece in window:

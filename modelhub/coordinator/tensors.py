@@ -92,8 +92,14 @@ class Tensors:
     def read(self, tensor: Tensor, key: object) -> Any:
         """``tensor[key]`` as an array of the framework; see ``TensorSlice``."""
         cast = self._cast(tensor)
-        data, shape = read_region(self._reader, self._manifest, tensor, key)
-        return cast(data).reshape(shape)
+        try:
+            data, shape = read_region(self._reader, self._manifest, tensor, key)
+            return cast(data).reshape(shape)
+        except (ValueError, OverflowError) as exc:
+            raise InvalidInput(
+                f"no array has the shape of {shown(tensor.name)}: {exc}",
+                remedy="Read its bytes with `hub.open`.",
+            ) from exc
 
     def _add(self, tensor: Tensor) -> None:
         other = self._tensors.setdefault(tensor.name, tensor)

@@ -27,8 +27,9 @@ from modelhub.records import Change, Entry, Intent, Metadata, ModelHint, Pin, St
 
 _PUT_TRIES = 4
 _REBASES = 1000
-_STATE_BYTES = 64 << 10
-"""Some 1,500 names. Every 32nd entry carries the state, and the packs of a version besides."""
+_STATE_BYTES = 48 << 10
+"""Some 1,000 names. Every 32nd entry carries the state, and the packs of a version besides; what
+deletions add to it fits in too."""
 _REPEAT = "Nothing was published or changed; repeat the call."
 
 
@@ -227,19 +228,19 @@ def commit(ctx: Context, name: str, plan: Plan) -> Head:
 
 
 def _check_state(head: Head, change: Change) -> None:
-    """Refuse a change after which no row could hold the model's state beside a large version."""
+    """Refuse a new name where no row could hold the model's state beside a large version."""
     after = apply(head.state, change)
     size_bytes = len(encode(after))
-    if size_bytes > _STATE_BYTES and _members(after) > _members(head.state):
+    if size_bytes > _STATE_BYTES and _names(after) > _names(head.state):
         raise InvalidInput(
-            f"the branches, tags, aliases and deletions of {head.name} would take {size_bytes:,} "
-            f"bytes; the limit is {_STATE_BYTES:,}",
-            remedy="Delete some branches, tags or aliases.",
+            f"the branches, tags and aliases of {head.name} would take {size_bytes:,} bytes; the "
+            f"limit is {_STATE_BYTES:,}",
+            remedy="Delete some branches or aliases; a tag's name stays taken.",
         )
 
 
-def _members(state: State) -> int:
-    return sum(map(len, (state.branches, state.tags, state.aliases, state.deleted)))
+def _names(state: State) -> int:
+    return sum(map(len, (state.branches, state.tags, state.aliases, state.protected)))
 
 
 def _withdraw(*attempts: Attempt | None) -> None:

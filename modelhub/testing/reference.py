@@ -264,7 +264,7 @@ class Push:
         for kept in history.versions.values():
             if self.request and kept.request == self.request:
                 return history, kept.number
-        if history.kind(self.branch) in {"tag", "alias"}:
+        if history.kind(self.branch) in {"tag", "alias"} or self.branch in history.retired:
             raise AlreadyExists(f"{self.branch} is none of its branches")
         parent = history.parent_on(self.branch)
         if self.expect is not None and self.expect != parent:
@@ -312,7 +312,7 @@ class Restore:
 
     def after(self, history: History) -> tuple[History, int]:
         """One version more, unless the head is like it already."""
-        if history.kind(self.branch) in {"tag", "alias"}:
+        if history.kind(self.branch) in {"tag", "alias"} or self.branch in history.retired:
             raise AlreadyExists(f"{self.branch} is none of its branches")
         old, parent = history.versions.get(self.to), history.head(self.branch)
         if self.branch not in history.tips or old is None or self.to in history.deleted:
@@ -353,7 +353,7 @@ class Merge:
 
     def after(self, history: History) -> tuple[History, int]:
         """One version more, with two parents, unless the branch has it all already."""
-        if history.kind(self.branch) in {"tag", "alias"}:
+        if history.kind(self.branch) in {"tag", "alias"} or self.branch in history.retired:
             raise AlreadyExists(f"{self.branch} is none of its branches")
         versions, parent = history.versions, history.head(self.branch)
         live = self.source in versions and self.source not in history.deleted
@@ -535,12 +535,14 @@ class MoveRef:
         if not deletes and (self.to not in history.versions or self.to in history.deleted):
             raise NotFound(f"{self.name} has no version {self.to}")
         found = self._found(history)
-        if found and not deletes and came == self.to:
+        tip = history.tips.get(self.ref, self.to) if self.kind == "branch" else self.to
+        if found and not deletes and came == self.to == tip:
             return history, self.to
         if found and self.act == "create":
             raise AlreadyExists("it is taken")
-        if self.kind == "tag" and not deletes and history.retired.get(self.ref, self.to) != self.to:
-            raise AlreadyExists("it was another version's")
+        back = self.kind == "tag" and history.retired.get(self.ref) == self.to
+        if not deletes and not back and self.ref in history.retired:
+            raise AlreadyExists("it was a tag")
         if found:
             history.guard(self.ref)
         return self._changed(history), 0 if deletes else self.to
@@ -601,7 +603,7 @@ class Protect:
         if not history.versions:
             raise NotFound(f"there is no {self.name}")
         kind = history.kind(self.ref)
-        if self.ref and self.on and not kind:
+        if self.ref and not kind:
             raise NotFound(f"{self.name} has no {self.ref}")
         if kind == "tag":
             raise InvalidInput("it never moves")
@@ -613,7 +615,8 @@ class Protect:
 
     def run(self, hub: Hub) -> None:
         """Protect or unprotect."""
-        (hub.protect if self.on else hub.unprotect)(self.name, self.ref, message=self.message)
+        verb = hub.protect if self.on else hub.unprotect
+        verb(self.name, self.ref or None, message=self.message)
 
 
 def run(operation: Operation, hub: Hub) -> Ending:

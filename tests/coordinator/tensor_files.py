@@ -46,3 +46,25 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     for name, data in files.items():
         (folder / name).write_bytes(data)
     return folder
+
+
+def onnx(tensors: Mapping[str, tuple[int, tuple[int, ...], bytes | str]]) -> bytes:
+    """An ONNX model of initialisers: data type, shape, and their bytes or the file of these."""
+
+    def varint(value: int) -> bytes:
+        more, low = value >> 7, value & 0x7F
+        return bytes([low | 0x80]) + varint(more) if more else bytes([low])
+
+    def field(number: int, data: bytes) -> bytes:
+        return varint(number << 3 | 2) + varint(len(data)) + data
+
+    def initializer(name: str, kind: int, shape: tuple[int, ...], held: bytes | str) -> bytes:
+        found = b"".join(varint(1 << 3) + varint(size) for size in shape)
+        found += varint(2 << 3) + varint(kind) + field(8, name.encode())
+        if isinstance(held, bytes):
+            return found + field(9, held)
+        entry = field(1, b"location") + field(2, held.encode())
+        return found + field(13, entry) + varint(14 << 3) + varint(1)
+
+    graph = b"".join(field(5, initializer(name, *tensor)) for name, tensor in tensors.items())
+    return field(7, graph)

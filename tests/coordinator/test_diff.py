@@ -25,6 +25,7 @@ from modelhub.hub import Hub
 from modelhub.results import TensorChange
 from tests.bench.series import MIB, series_tensors
 from tests.bench.weights import Tensor, write_safetensors
+from tests.coordinator.tensor_files import onnx
 
 NAME = "nlp.x"
 Arrays = Mapping[str, Any]
@@ -167,6 +168,46 @@ def test_arrays_of_numpy_are_compared_in_either_order(hub: Hub, push: Push) -> N
     assert found["w"].l2 == pytest.approx(math.sqrt(300 * 200), rel=1e-5)
     c = push({"m.npz": {"w": np.asfortranarray(array), "same": array[:5]}})
     assert not told(hub, a, c)
+
+
+@pytest.mark.parametrize("dtype", ["<c16", "<f4"])
+def test_types_that_have_no_distance_are_compared_in_either_order(
+    hub: Hub, push: Push, dtype: str
+) -> None:
+    array = drawn((30, 20), 0).astype(dtype)
+    a = push({"m.npz": {"w": array}})
+    b = push({"m.npz": {"w": np.asfortranarray(array)}})
+    c = push({"m.npz": {"w": np.asfortranarray(array + 1)}})
+    assert not told(hub, a, b)
+    assert {name: change.status for name, change in told(hub, a, c).items()} == {"w": "changed"}
+    assert [*told(hub, b, c)] == ["w"]
+
+
+def test_complex_and_real_numbers_have_no_distance(hub: Hub, push: Push) -> None:
+    real = drawn((30, 20), 0)
+    a = push({"m.npz": {"w": real, "s": real[0, 0]}})
+    b = push({"m.npz": {"w": real.astype(np.complex64), "s": np.complex64(real[0, 0] + 5j)}})
+    for one, other in ((a, b), (b, a)):
+        found = told(hub, one, other)
+        assert {(change.status, change.l2) for change in found.values()} == {("retyped", None)}
+
+
+def test_weights_beside_an_onnx_model_are_compared(hub: Hub, tmp_path: Path) -> None:
+    weights = drawn((64, 64), 0)
+    (tmp_path / "m").mkdir()
+    model = {"w": (1, (64, 64), "model.onnx_data"), "inside": (1, (2,), weights[0, :2].tobytes())}
+    (tmp_path / "m" / "model.onnx").write_bytes(onnx(model))
+    for array in (weights, weights * 2):
+        (tmp_path / "m" / "model.onnx_data").write_bytes(array.tobytes())
+        hub.push(NAME, tmp_path / "m")
+    tensors = hub.tensors(NAME)
+    np.testing.assert_array_equal(tensors.get_tensor("w"), weights * 2)
+    np.testing.assert_array_equal(tensors.get_tensor("inside"), weights[0, :2])
+    found = told(hub, f"{NAME}@1", f"{NAME}@2")
+    assert [*found] == ["w"]
+    change = found["w"]
+    assert change.status == "changed"
+    assert change.relative_l2 == pytest.approx(1.0)
 
 
 def test_what_is_not_finite_is_reported(hub: Hub, push: Push) -> None:

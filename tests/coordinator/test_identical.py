@@ -62,7 +62,8 @@ def test_an_identical_head_is_returned_and_nothing_is_written(
     (model / "weights.bin").write_bytes(b"weights" * 999)
     third = hub.push("nlp.a", model, skip_identical=True)
     assert (third.number, third.identical) == (3, ("nlp.a@1",)), "only the head counts"
-    assert hub.push("nlp.a", model, branch="fix", skip_identical=True).number == 3
+    assert hub.push("nlp.a", model, branch="fix", skip_identical=True).number == 4, "a new branch"
+    assert hub.push("nlp.a", model, branch="fix", skip_identical=True).number == 4
     assert hub.push("nlp.b", model, skip_identical=True).number == 1
 
 

@@ -133,6 +133,29 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(hub: Hub, stores: St
     assert ("nlp.tuned@1", "parent", "nlp.tuned@2") in edges(found)
 
 
+def test_edges_among_those_that_take_part_are_all_there(hub: Hub, push: Push) -> None:
+    push("nlp.a")
+    push("nlp.y", bases=["nlp.a@1"])
+    push("nlp.b", bases=["nlp.a@1", "nlp.y@1"])
+    assert ("nlp.y@1", "base", "nlp.b@1") in edges(hub.lineage("nlp.a@1"))
+    push("nlp.a")
+    hub.rollback("nlp.a", to=1)
+    near = edges(hub.lineage("nlp.a@3", depth=1, down=False))
+    assert ("nlp.a@1", "parent", "nlp.a@2") in near
+
+
+def test_a_model_that_cannot_be_read_blocks_no_deletion(
+    hub: Hub, push: Push, stores: Stores
+) -> None:
+    push("nlp.a")
+    push("nlp.b", bases=["nlp.a@1"])
+    key = keys.log("nlp.b", 1)
+    stores.rows.delete_many(keys.LOG, [key])
+    stores.rows.put(keys.LOG, key, b"damaged")
+    assert hub.lineage("nlp.a").nodes
+    assert hub.delete("nlp.a@1").deleted
+
+
 def test_the_graph_is_written_for_graphviz(hub: Hub, push: Push) -> None:
     push("nlp.a", title='a "quoted" \\ title', datasets=["reviews"])
     push("nlp.a")

@@ -5,6 +5,7 @@ Tier: CI runs all of it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,11 +19,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
+from modelhub.content import merge_tensors
 from modelhub.content.blend import Blend, added, averaged, coefficients, combined
+from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Stores
 from modelhub.errors import Conflict, InvalidInput, NotFound
 from modelhub.hub import Hub
 from modelhub.records import Metadata
+from modelhub.testing.faults import Call, Faults, Outcome
 
 NAME = "nlp.x"
 Arrays = Mapping[str, Any]
@@ -318,3 +322,99 @@ def test_the_default_metadata_stays_the_default() -> None:
     from modelhub.coordinator.merge import merged_metadata
 
     assert merged_metadata(Metadata(), Metadata(), Metadata()) == Metadata()
+
+
+# --- what is odd and legal -----------------------------------------------------------------------
+
+
+def test_a_file_on_one_side_and_a_folder_on_the_other_are_a_conflict(
+    hub: Hub, push: Push, tmp_path: Path
+) -> None:
+    push({"same": b"s"})
+    push({"same": b"s", "a": b"file"}, branch="fix")
+    (tmp_path / "folder" / "a").mkdir(parents=True)
+    (tmp_path / "folder" / "a" / "b").write_bytes(b"below")
+    (tmp_path / "folder" / "same").write_bytes(b"s")
+    hub.push(NAME, tmp_path / "folder")
+    with pytest.raises(Conflict, match=r"a/b \(below the file a\)"):
+        hub.merge(NAME, "fix", prefer="ours")
+    with pytest.raises(InvalidInput, match="'a'"):
+        hub.restore(f"{NAME}@2", ["/a"])
+    assert len(hub.log(NAME)) == 3
+
+
+def test_a_merge_that_leaves_nothing_is_refused(hub: Hub, push: Push) -> None:
+    forked(push, {"a": b"a"}, {"b": b"b"}, {"a": b"a", "b": b"b"})
+    with pytest.raises(InvalidInput, match="nothing is left"):
+        hub.merge(NAME, "fix")
+
+
+def test_texts_of_the_header_are_merged_key_by_key(hub: Hub, tmp_path: Path) -> None:
+    texts = ({"k": "old", "gone": "x"}, {"k": "old"}, {"k": "new", "gone": "x"})
+    for branch, told, seed in zip(("main", "main", "fix"), texts, range(3), strict=True):
+        arrays = {"w": drawn(0), f"own.{seed}": drawn(seed)}
+        save_file(arrays, tmp_path / "m.safetensors", metadata=told)
+        if branch == "fix":
+            hub.branch.create(NAME, "fix", at="1")
+        hub.push(NAME, tmp_path / "m.safetensors", branch=branch)
+    hub.merge(NAME, "fix")
+    assert hub.tensors(NAME).metadata() == {"k": "new"}
+
+
+def test_other_entries_that_come_first_do_not_merge_anew(
+    hub: Hub, stores: Stores, push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked(push, named(layer_0=drawn(10)), named(layer_0=drawn(11)), model())
+    blended: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        blended.append(1)
+        return averaged(*args)
+
+    monkeypatch.setattr(merge_tensors, "averaged", counted)
+    moves = iter("123")
+
+    def plan(call: Call) -> Outcome:
+        if (call.method, call.where) == ("check_and_put", keys.LOG):
+            for number in itertools.islice(moves, 1):
+                hub.alias.set(NAME, "champion", number)
+        return Outcome.OK
+
+    faults = Faults(stores, plan)
+    other = Hub(Context(faults.stores, "other"), address="test", cache=tmp_path / "cache")
+    assert other.merge(NAME, "fix", strategy="average").number == 4
+    assert len(hub.alias.history(NAME, "champion")) == 3
+    assert len(blended) <= 2, "one piece, and once more to find where tensors lie"
+    check(arrays(hub), {**BASE, "layer.0": (drawn(10) + drawn(11)) / 2})
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64"])
+def test_an_average_of_the_largest_numbers_is_one(dtype: str) -> None:
+    kinds = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F64": np.float64}
+    lowest = {"F32": -3.4028235e38, "BF16": -3.3895314e38, "F16": -65504, "F64": -1.7976931e308}
+    x = np.array([lowest[dtype], 1, np.inf], kinds[dtype])
+    raw = x.view(np.uint8)
+    found = averaged(raw, raw, dtype).view(kinds[dtype])
+    np.testing.assert_array_equal(found, x)
+
+
+def test_what_has_no_share_spoils_nothing() -> None:
+    x, y = np.array([1.0, np.inf], np.float32), np.array([np.inf, 2.0], np.float32)
+    raw, also = x.view(np.uint8), y.view(np.uint8)
+    np.testing.assert_array_equal(combined((1.0, 0.0), raw, also, "F32").view(np.float32), x)
+    np.testing.assert_array_equal(combined((0.0, 1.0), raw, also, "F32").view(np.float32), y)
+
+
+def test_facts_of_what_was_merged_do_not_outlive_it(hub: Hub, push: Push) -> None:
+    forked(push, named(extra=drawn(1)), named(more=drawn(2)), model())
+    assert "weights.tensors" in hub.show(NAME).metadata.extra
+    extra = hub.merge(NAME, "fix").metadata.extra
+    assert not [key for key in extra if key.startswith("weights.")]
+
+
+def test_more_facts_than_a_version_holds_are_refused(hub: Hub, push: Push) -> None:
+    push({"a": b"a"})
+    push({"a": b"b"}, branch="fix", extra={f"x{number}": 1 for number in range(200)})
+    push({"a": b"a"}, extra={f"y{number}": 1 for number in range(200)})
+    with pytest.raises(InvalidInput, match="256"):
+        hub.merge(NAME, "fix")

@@ -147,7 +147,27 @@ def test_a_deleted_tag_comes_back_for_its_own_version_alone(hub: Hub, push: Push
         means(hub, "v1")
     with pytest.raises(AlreadyExists, match="meant version 1"):
         hub.tag.create(NAME, "v1", "2")
-    assert hub.tag.create(NAME, "v1", "1").number == 1
+    for act in (
+        lambda: hub.alias.set(NAME, "v1", "2"),
+        lambda: hub.branch.create(NAME, "v1", at="2"),
+        lambda: push(branch="v1"),
+    ):
+        with pytest.raises(AlreadyExists, match="meant version 1"):
+            act()
+    assert hub.tag.create(NAME, "v1", 1).number == 1  # type: ignore[arg-type]
+
+
+def test_a_models_name_shadows_none_of_its_names(hub: Hub, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "model.txt").write_text(str(number))
+        hub.push("3", tmp_path / "model.txt")
+    hub.push("champion", tmp_path / "model.txt")
+    hub.push("champion", tmp_path / "model.txt", title="2")
+    hub.alias.set("champion", "champion", "1")
+    assert hub.tag.create("champion", "paper", "champion").number == 1
+    assert hub.alias.set("3", "c", "3").number == 3
+    hub.push("3", tmp_path / "model.txt", title="4")
+    assert hub.tag.create("3", "t", "3").number == 3
 
 
 def test_a_branch_that_moves_back_goes_on_from_there(hub: Hub, push: Pushed) -> None:
@@ -161,6 +181,25 @@ def test_a_branch_that_moves_back_goes_on_from_there(hub: Hub, push: Pushed) -> 
     assert hub.show(NAME).number == 1
     hub.undelete(f"{NAME}@4")
     assert hub.show(NAME).number == 4
+
+
+def test_a_branch_without_a_live_version_can_be_deleted(hub: Hub, push: Pushed) -> None:
+    push()
+    hub.branch.create(NAME, "fix")
+    push(branch="fix")
+    for number in (2, 1):
+        hub.delete(f"{NAME}@{number}")
+    assert [ref.number for ref in hub.branch.list(NAME)] == [None, None]
+    hub.branch.delete(NAME, "fix")
+    assert [ref.ref for ref in hub.branch.list(NAME)] == ["main"]
+
+
+def test_a_branch_that_is_put_where_it_fell_back_to_stays_there(hub: Hub, push: Pushed) -> None:
+    push(2)
+    hub.delete(f"{NAME}@2")
+    assert hub.branch.move(NAME, "main", "1").number == 1
+    hub.undelete(f"{NAME}@2")
+    assert hub.show(NAME).number == 1
 
 
 def test_names_that_come_near_are_said(hub: Hub, push: Pushed) -> None:
@@ -189,6 +228,7 @@ def test_what_cannot_be_a_name_is_refused_before_anything_is_asked(
         lambda: hub.alias.set(NAME, bad, "1"),
         lambda: hub.alias.history(NAME, bad),
         lambda: hub.branch.delete(NAME, bad),
+        lambda: hub.protect(NAME, bad),
     ]
     for act in acts:
         with pytest.raises(InvalidInput):
@@ -208,6 +248,7 @@ def test_what_is_not_there_or_of_another_kind_is_named(hub: Hub, push: Pushed) -
         lambda: hub.tag.create(NAME, "v1", "nothing"),
         lambda: hub.branch.list("nlp.nothing"),
         lambda: hub.protect(NAME, "nothing"),
+        lambda: hub.unprotect(NAME, "nothing"),
     ]
     for act in absent:
         with pytest.raises(NotFound):
@@ -308,6 +349,7 @@ def test_more_names_than_a_row_holds_are_refused_and_the_model_works_on(
     hub.tag.delete(NAME, "tag-0")
     for _ in range(40):
         push()
+    assert hub.delete(f"{NAME}@20").deleted
     assert hub.show(NAME).number == 41
 
 

@@ -177,6 +177,14 @@ def test_a_pack_that_cannot_be_relied_on_is_revived_or_its_chunks_are_stored_ane
 
 
 @pytest.mark.usefixtures("pushed")
+def test_a_damaged_head_stops_nobody_from_going_back(hub: Hub, stores: Stores) -> None:
+    for key, _ in list(stores.rows.scan(keys.METADATA, *keys.metadata_range(NAME, 3))):
+        stores.rows.put(keys.METADATA, key, b"damaged")
+    assert hub.rollback(NAME, to=1).number == 4
+    assert files(hub, NAME) == contents(1)
+
+
+@pytest.mark.usefixtures("pushed")
 def test_a_rebase_chooses_anew(hub: Hub, stores: Stores, tmp_path: Path) -> None:
     """Somebody publishes just before the commit: the files of their version are kept."""
     done: list[bool] = []

@@ -141,7 +141,7 @@ def test_a_push_finds_the_model_beside_its_data(formats: Files, tmp_path: Path) 
         (tmp_path / name).write_bytes(data)
     sources = survey(tmp_path)
     cutters: list[str] = []
-    pieces = [piece for window in windows(sources, cutters) for piece in window]
+    pieces = [piece for window in windows(sources, cutters, sources) for piece in window]
     by_path = dict(zip((source.path for source in sources), cutters, strict=True))
     assert by_path == {**dict.fromkeys(NAMES, TENSOR_CUTTER), "d.onnx": CONTENT_CUTTER}
     for index, source in enumerate(sources):
@@ -155,7 +155,7 @@ def test_a_model_that_changes_beside_its_data_conflicts(formats: Files, tmp_path
     sources = survey(tmp_path)
     (tmp_path / "d.onnx").write_bytes(formats["d.onnx"] + b"\0")
     with pytest.raises(Conflict, match=r"'d\.onnx' changed"):
-        list(windows(sources[1:] + sources[:1], []))
+        list(windows(sources[1:] + sources[:1], [], sources))
 
 
 def test_gaps_are_nameless_or_padding() -> None:
