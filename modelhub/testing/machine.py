@@ -72,7 +72,8 @@ class HubMachine(SideBySide):
         name, kept = data.draw(st.sampled_from(self.versions()))
         to = data.draw(st.sampled_from((name, *NAMES)))
         version = self.do(self.push_of(data.draw, to, branch=branch, files=kept.files))
-        assert version is not None
+        if version is None:
+            return  # A tag or alias has the branch's name.
         assert version.content == self.hub.show(f"{name}@{kept.number}").content
 
     @_some
