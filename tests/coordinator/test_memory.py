@@ -143,7 +143,7 @@ print(np.sqrt(squares))
 """
 """What somebody would write, element by element in float64 and tensor by tensor."""
 
-MOST_OF_REFERENCE = 0.3
+MOST_OF_REFERENCE, MOST_READ = 0.3, 0.05
 
 
 @pytest.mark.full
@@ -153,7 +153,10 @@ def test_versions_that_differ_everywhere_are_compared_and_merged_in_little_memor
 ) -> None:
     first = series_tensors(2 * GIB)
     theirs = [replace(tensor, seed=tensor.seed + 500_000) for tensor in first]
-    versions = {"base": first, "ours": fine_tuned(first), "theirs": theirs}
+    ours = fine_tuned(first)
+    drawn = replace(ours[7], drift=0.0, seed=1_000_000)
+    one = [*ours[:7], drawn, *ours[8:]]
+    versions = {"base": first, "ours": ours, "theirs": theirs, "one": one}
     hub = ("--hub", folder / "hub", "--format", "json")
     for name, tensors in versions.items():
         (folder / name).mkdir()
@@ -173,11 +176,17 @@ def test_versions_that_differ_everywhere_are_compared_and_merged_in_little_memor
         assert len(told["tensors"]) == len(first)
         assert told["overall"]["l2"] == pytest.approx(float(done.stdout), rel=1e-6)
     ratio, diff_s = sorted(ratios)[1]
+    printed, *_ = run(*hub, "diff", "large@2", "large@4")
+    told = json.loads(printed)
+    assert [change["name"] for change in told["tensors"]] == [ours[7].name]
+    share = told["bytes_read"] / sum(path.stat().st_size for path in folder.glob("o*/model.*"))
     merge = ("merge", "large", "fix", "--strategy", "average", "--ours")
     _, merge_mib, merge_s = run(*hub, *merge)
     figure(
         f"2 GiB that differ everywhere: diff {diff_mib:.0f} MiB, {diff_s:.1f} s, {ratio:.2f} × the "
-        f"reference's time; merge {merge_mib:.0f} MiB, {merge_s:.1f} s"
+        f"reference's time; merge {merge_mib:.0f} MiB, {merge_s:.1f} s; a diff where one tensor "
+        f"differs reads {100 * share:.1f} % of both"
     )
+    assert share < MOST_READ
     assert max(diff_mib, merge_mib) < PEAK_MIB
     assert ratio <= MOST_OF_REFERENCE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.connect import embedded_stores
 from modelhub.coordinator import transaction
-from modelhub.coordinator.context import Context, Stores
+from modelhub.coordinator.context import Clock, Context, Stores
 from modelhub.errors import (
     AlreadyExists,
     Conflict,
@@ -25,6 +25,7 @@ from modelhub.errors import (
     NotFound,
 )
 from modelhub.hub import Hub
+from modelhub.stores import RowStore
 from tests.live.hubs import LiveHubs
 
 NAME = "nlp.mood"
@@ -395,6 +396,44 @@ def test_time_is_exact_at_each_entry(hub: Hub, push: Pushed) -> None:
         else:
             with pytest.raises(NotFound, match="did not exist"):
                 hub.show(f"{NAME}@{{{just_before}}}")
+
+
+class Shifted(Clock):
+    """A clock that goes wrong by less than what is refused."""
+
+    def __init__(self, rows: RowStore, by: timedelta) -> None:
+        super().__init__(rows)
+        self._by = by
+
+    def now(self) -> datetime:
+        return super().now() + self._by
+
+
+def test_writers_with_other_clocks_leave_time_in_the_order_of_the_log(
+    stores: Stores, tmp_path: Path
+) -> None:
+    hubs = []
+    for minutes in (4, -4, 0):
+        ctx = Context(stores, f"{minutes} minutes off")
+        ctx.clock = Shifted(stores.rows, timedelta(minutes=minutes))
+        hubs.append(Hub(ctx, address="test", cache=tmp_path / "cache"))
+    for number in range(9):
+        (tmp_path / "model.txt").write_text(str(number))
+        hubs[number % 3].push(NAME, tmp_path / "model.txt")
+        hubs[(number + 1) % 3].alias.set(NAME, "champion", str(number + 1))
+    log = hubs[2].log(NAME)[::-1]
+    times = [entry.created for entry in log]
+    assert times == sorted(times)
+    assert times[-1] - times[0] < timedelta(minutes=1), "nobody's clock is waited for"
+    for time in set(times):
+        then = [entry for entry in log if entry.created <= time]
+        head = max(entry.number or 0 for entry in then if entry.op == "publish")
+        assert hubs[1].show(f"{NAME}@{{{time.isoformat()}}}").number == head
+        assert len(hubs[1].log(NAME, until=time.isoformat())) == len(then)
+        moved = [entry.number for entry in then if entry.op == "alias"]
+        if moved:
+            shown = hubs[1].show(f"{NAME}@champion@{{{time.isoformat()}}}")
+            assert shown.number == moved[-1]
 
 
 def test_the_log_is_cut_by_times_both_included(hub: Hub, push: Pushed) -> None:
