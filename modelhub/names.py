@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -215,15 +214,15 @@ def revision(text: str) -> Revision:
     return Revision(model_name(name), _selector(rest, text) if at else Head(), text)
 
 
-def relative_revision(model: str, text: Any, what: str) -> Revision:
-    """``text``, or a version's number, as a revision of ``model``, whose name it may leave out.
+def relative_revision(model: str, text: str, what: str) -> Revision:
+    """``text`` as a revision of ``model``, whose name it may leave out.
 
     ``what`` names it in errors.
 
     Raises:
         InvalidInput: it is none, or one of another model.
     """
-    (text,) = texts([f"{text:d}" if _is_whole(text) else text], what)
+    (text,) = texts([text], what)
     name, at, rest = text.partition("@")
     # REF@{TIME} is as relative as {TIME} and REF are; what has no @ is never a model's name.
     relative = not at or "{" in name or (name != model and rest.startswith("{"))
@@ -234,10 +233,6 @@ def relative_revision(model: str, text: Any, what: str) -> Revision:
             remedy=f"Give a number, branch, tag, alias or digest of {model}.",
         )
     return parsed
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _selector(rest: str, text: str) -> Selector:

@@ -67,11 +67,12 @@ class _Refs:
         act: refs.Act,
         ref: str,
         *,
-        to: str = "",
+        to: str | int = "",
         expect: str | None = None,
         message: str,
     ) -> Ref:
         plain, known = names.model_name(name), names.ref_name(ref)
+        text = str(to) if isinstance(to, int) else to
         if known == names.DEFAULT_BRANCH and self._kind != "branch":
             raise InvalidInput(
                 f"{known} is the default branch of every model", remedy="Choose another name."
@@ -81,7 +82,7 @@ class _Refs:
             self._kind,
             known,
             act,
-            target=None if act == "delete" else names.relative_revision(plain, to, "revision"),
+            target=None if act == "delete" else names.relative_revision(plain, text, "revision"),
             expect=None if expect is None else names.relative_revision(plain, expect, "expect"),
             message=names.message_text(message),
         )
@@ -118,7 +119,7 @@ class Branches(_Refs):
         return self._change(name, "create", branch, to=start, message=message)
 
     def move(
-        self, name: str, branch: str, to: str, *, expect: str | None = None, message: str = ""
+        self, name: str, branch: str, to: str | int, *, expect: str | None = None, message: str = ""
     ) -> Ref:
         """Make a revision the head of a branch.
 
@@ -143,7 +144,7 @@ class Tags(_Refs):
     _kind = "tag"
     _known = staticmethod(lambda state: state.tags)
 
-    def create(self, name: str, tag: str, to: str, *, message: str = "") -> Ref:
+    def create(self, name: str, tag: str, to: str | int, *, message: str = "") -> Ref:
         """Give a revision a name for good. Repeated, it does nothing.
 
         Raises:
@@ -160,7 +161,7 @@ class Aliases(_Refs):
     _known = staticmethod(lambda state: state.aliases)
 
     def set(
-        self, name: str, alias: str, to: str, *, expect: str | None = None, message: str = ""
+        self, name: str, alias: str, to: str | int, *, expect: str | None = None, message: str = ""
     ) -> Ref:
         """Make an alias name a revision.
 

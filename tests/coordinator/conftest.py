@@ -15,9 +15,11 @@ from click.testing import CliRunner
 
 import modelhub
 from modelhub import names
+from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.cli.app import app
 from modelhub.content.manifest import ChunkRef
 from modelhub.coordinator import keys, log, relatives, versions
+from modelhub.coordinator.context import Context, Stores
 from modelhub.coordinator.log import Sealed
 from modelhub.errors import CorruptData, ModelhubError
 from modelhub.hub import Hub
@@ -43,6 +45,18 @@ def refused(kind: type[ModelhubError], act: Callable[[], object], *about: str) -
     assert len(caught.value.message) < 500
     assert caught.value.message.isprintable()
     return caught.value
+
+
+@pytest.fixture
+def stores() -> Stores:
+    """Empty ones in memory."""
+    return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
+
+
+@pytest.fixture
+def memory_hub(stores: Stores, tmp_path: Path) -> Iterator[Hub]:
+    with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
+        yield hub
 
 
 # --- a hub that is hurt ------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
+from modelhub.backends.memory import MemoryRows, MemorySearch
 from modelhub.connect import embedded_stores
 from modelhub.content.encoder import StoragePolicy
 from modelhub.coordinator.context import Context, Stores
@@ -25,6 +24,7 @@ from modelhub.hub import Hub
 from modelhub.results import TensorChange
 from tests.bench.series import MIB, series_tensors
 from tests.bench.weights import Tensor, write_safetensors
+from tests.coordinator.counted import CountedWeights
 from tests.coordinator.tensor_files import onnx
 
 NAME = "nlp.x"
@@ -32,10 +32,8 @@ Arrays = Mapping[str, Any]
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    stores = Stores(MemoryWeights(), MemoryRows(), MemorySearch())
-    with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
-        yield hub
+def hub(memory_hub: Hub) -> Hub:
+    return memory_hub
 
 
 Push = Callable[..., str]
@@ -245,26 +243,11 @@ def test_progress_goes_from_nothing_to_all(hub: Hub, push: Push) -> None:
 SIZE = 256 * MIB
 
 
-class Watched(MemoryWeights):
-    """Counts the bytes that are read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read_bytes = 0
-        self._counting = threading.Lock()
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
-        data = super().read(path, offset, length)
-        with self._counting:
-            self.read_bytes += len(data)
-        return data
-
-
 @pytest.mark.parametrize("policy", ["fast", "auto"])
 def test_one_tensor_of_many_costs_its_own_bytes(
     tmp_path: Path, policy: StoragePolicy, figure: Callable[[str], None]
 ) -> None:
-    weights = Watched()
+    weights = CountedWeights()
     stores = Stores(weights, MemoryRows(), MemorySearch())
     first = series_tensors(SIZE)
     changed = [

@@ -5,26 +5,18 @@ Tier: CI runs all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.coordinator import keys
-from modelhub.coordinator.context import Context, Stores
+from modelhub.coordinator.context import Stores
 from modelhub.hub import Hub
 
 
 @pytest.fixture
-def stores() -> Stores:
-    return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
-
-
-@pytest.fixture
-def hub(stores: Stores, tmp_path: Path) -> Iterator[Hub]:
-    with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
-        yield hub
+def hub(memory_hub: Hub) -> Hub:
+    return memory_hub
 
 
 @pytest.fixture

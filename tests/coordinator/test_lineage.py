@@ -5,28 +5,21 @@ Tier: CI runs all of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.coordinator import keys
-from modelhub.coordinator.context import Context, Stores
+from modelhub.coordinator.context import Stores
 from modelhub.errors import Conflict, InvalidInput, NotFound
 from modelhub.hub import Hub
 from modelhub.results import Lineage
 
 
 @pytest.fixture
-def stores() -> Stores:
-    return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
-
-
-@pytest.fixture
-def hub(stores: Stores, tmp_path: Path) -> Iterator[Hub]:
-    with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
-        yield hub
+def hub(memory_hub: Hub) -> Hub:
+    return memory_hub
 
 
 Push = Callable[..., str]

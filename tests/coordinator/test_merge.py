@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.content import merge_tensors
 from modelhub.content.blend import Blend, added, averaged, coefficients, combined
 from modelhub.coordinator import keys
@@ -34,14 +33,8 @@ Files = Mapping[str, Arrays | bytes]
 
 
 @pytest.fixture
-def stores() -> Stores:
-    return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
-
-
-@pytest.fixture
-def hub(stores: Stores, tmp_path: Path) -> Iterator[Hub]:
-    with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
-        yield hub
+def hub(memory_hub: Hub) -> Hub:
+    return memory_hub
 
 
 Push = Callable[..., int]

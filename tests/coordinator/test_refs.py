@@ -6,13 +6,12 @@ Tier: CI runs all of it; what races does so on memory, embedded and on the real 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.connect import embedded_stores
 from modelhub.coordinator import transaction
 from modelhub.coordinator.context import Clock, Context, Stores
@@ -31,19 +30,13 @@ from tests.live.hubs import LiveHubs
 NAME = "nlp.mood"
 
 
-@pytest.fixture
-def stores() -> Stores:
-    return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
-
-
 def opened(stores: Stores, cache: Path, principal: str = "tester") -> Hub:
     return Hub(Context(stores, principal), address="test", cache=cache)
 
 
 @pytest.fixture
-def hub(stores: Stores, tmp_path: Path) -> Iterator[Hub]:
-    with opened(stores, tmp_path / "cache") as hub:
-        yield hub
+def hub(memory_hub: Hub) -> Hub:
+    return memory_hub
 
 
 Pushed = Callable[..., int]
@@ -155,7 +148,7 @@ def test_a_deleted_tag_comes_back_for_its_own_version_alone(hub: Hub, push: Push
     ):
         with pytest.raises(AlreadyExists, match="meant version 1"):
             act()
-    assert hub.tag.create(NAME, "v1", 1).number == 1  # type: ignore[arg-type]
+    assert hub.tag.create(NAME, "v1", 1).number == 1
 
 
 def test_a_models_name_shadows_none_of_its_names(hub: Hub, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ Tier: CI runs all of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
+from modelhub.backends.memory import MemoryWeights
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Stores
 from modelhub.errors import InvalidInput, NotFound
@@ -24,14 +24,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def stores() -> Stores:
-    return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
-
-
-@pytest.fixture
-def hub(stores: Stores, tmp_path: Path) -> Iterator[Hub]:
-    with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
-        yield hub
+def hub(memory_hub: Hub) -> Hub:
+    return memory_hub
 
 
 def contents(number: int) -> dict[str, bytes]:

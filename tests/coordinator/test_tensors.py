@@ -15,39 +15,25 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
+from modelhub.backends.memory import MemoryRows, MemorySearch
 from modelhub.content.encoder import StoragePolicy
 from modelhub.coordinator.context import Context, Stores
 from modelhub.coordinator.tensors import Tensors
 from modelhub.errors import CorruptData, InvalidInput, NotFound
 from modelhub.hub import Hub
+from tests.coordinator.counted import CountedWeights
 
 MIB = 1 << 20
 NAME = "nlp.x"
 
 
-class Counted(MemoryWeights):
-    """Counts the bytes that are read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read_bytes = 0
-        self._counting = threading.Lock()
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
-        data = super().read(path, offset, length)
-        with self._counting:
-            self.read_bytes += len(data)
-        return data
+@pytest.fixture
+def weights() -> CountedWeights:
+    return CountedWeights()
 
 
 @pytest.fixture
-def weights() -> Counted:
-    return Counted()
-
-
-@pytest.fixture
-def hub(weights: Counted, tmp_path: Path) -> Iterator[Hub]:
+def hub(weights: CountedWeights, tmp_path: Path) -> Iterator[Hub]:
     stores = Stores(weights, MemoryRows(), MemorySearch())
     with Hub(Context(stores, "tester"), address="test", cache=tmp_path / "cache") as hub:
         yield hub
@@ -233,7 +219,7 @@ def test_arrays_of_numpy_are_read_where_no_model_is(hub: Hub, tmp_path: Path) ->
 
 
 def test_the_last_dimension_of_columns_costs_its_own_bytes(
-    hub: Hub, weights: Counted, tmp_path: Path
+    hub: Hub, weights: CountedWeights, tmp_path: Path
 ) -> None:
     array = np.asfortranarray(np.random.default_rng(0).integers(0, 2**32, (4096, 1024), np.uint32))
     np.save(tmp_path / "w.npy", array)
@@ -249,7 +235,7 @@ BIG = 32 * MIB
 
 @pytest.mark.parametrize("policy", ["fast", "auto"])
 def test_one_tensor_costs_its_own_stored_bytes(
-    hub: Hub, weights: Counted, tmp_path: Path, policy: StoragePolicy, figure: Any
+    hub: Hub, weights: CountedWeights, tmp_path: Path, policy: StoragePolicy, figure: Any
 ) -> None:
     arrays = {f"layer.{index}": bf16((4096, 4096), index) for index in range(4)}
     whole = model(tmp_path / "model", {"model.safetensors": arrays}) / "model.safetensors"
@@ -267,7 +253,9 @@ def test_one_tensor_costs_its_own_stored_bytes(
     )
 
 
-def test_a_slice_costs_the_chunks_of_its_rows(hub: Hub, weights: Counted, tmp_path: Path) -> None:
+def test_a_slice_costs_the_chunks_of_its_rows(
+    hub: Hub, weights: CountedWeights, tmp_path: Path
+) -> None:
     array = np.random.default_rng(0).integers(0, 2**32, (1024, 4096), np.uint32)
     hub.push(NAME, model(tmp_path / "model", {"model.safetensors": {"w": array}}), policy="fast")
     part = hub.tensors(NAME).get_slice("w")
@@ -303,7 +291,7 @@ def test_several_threads_read_at_once(hub: Hub, shards: Path) -> None:
 
 
 def test_damage_in_one_tensor_is_an_error_there_alone(
-    hub: Hub, weights: Counted, tmp_path: Path
+    hub: Hub, weights: CountedWeights, tmp_path: Path
 ) -> None:
     arrays = {"a": np.full(MIB, 65, np.uint8), "b": np.full(MIB, 66, np.uint8)}
     hub.push(NAME, model(tmp_path / "model", {"m.safetensors": arrays}), policy="fast")
