@@ -126,6 +126,7 @@ def test_two_gibibytes_take_less_than_600_mib(
 
 REFERENCE = """
 import sys
+import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
