@@ -21,9 +21,9 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
-from modelhub.content.frameworks import ML_DTYPES, NUMPY
+from modelhub.content.frameworks import numpy_dtype
 from modelhub.content.tensors import Bytes
-from modelhub.errors import InvalidInput, NotInstalled
+from modelhub.errors import InvalidInput
 from modelhub.names import shown
 
 Strategy = Literal["average", "weighted", "slerp", "task-arithmetic"]
@@ -123,22 +123,12 @@ def added(scale: float, base: Bytes, x: Bytes, y: Bytes, dtype: str) -> Bytes:
 
 
 def _widen(data: Bytes, dtype: str) -> Floats:
-    wide: Floats = data.view(_type(dtype)).astype(np.float64 if dtype == "F64" else np.float32)
+    wide: Floats = data.view(numpy_dtype(dtype)).astype(
+        np.float64 if dtype == "F64" else np.float32
+    )
     return wide
 
 
 def _narrow(values: Floats, dtype: str) -> Bytes:
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(_type(dtype)).view(np.uint8)
-
-
-def _type(dtype: str) -> Any:
-    if dtype in NUMPY:
-        return np.dtype(NUMPY[dtype])
-    try:
-        import ml_dtypes
-    except ImportError as exc:
-        raise NotInstalled(
-            f"computing with {dtype} needs ml_dtypes", remedy="pip install 'modelhub[tensors]'"
-        ) from exc
-    return np.dtype(getattr(ml_dtypes, ML_DTYPES[dtype]))
+        return values.astype(numpy_dtype(dtype)).view(np.uint8)

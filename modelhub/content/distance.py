@@ -21,9 +21,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from modelhub.content.frameworks import ML_DTYPES, NUMPY
+from modelhub.content.frameworks import ML_DTYPES, NUMPY, numpy_dtype
 from modelhub.content.tensors import Bytes
-from modelhub.errors import NotInstalled
 
 _BLOCK = 1 << 13
 """Elements: 64 KiB as float64, a few of which fit into a core's cache. From 10,000 on OpenBLAS
@@ -172,12 +171,5 @@ def _widen_bf16(data: Bytes) -> Floats:
 
 
 def _from_table(dtype: str) -> Callable[[Bytes], Floats]:
-    try:
-        import ml_dtypes
-    except ImportError as exc:
-        raise NotInstalled(
-            f"distances of {dtype} need ml_dtypes", remedy="pip install 'modelhub[tensors]'"
-        ) from exc
-    every = np.arange(256, dtype=np.uint8).view(getattr(ml_dtypes, ML_DTYPES[dtype]))
-    table: Floats = every.astype(np.float64)
+    table: Floats = np.arange(256, dtype=np.uint8).view(numpy_dtype(dtype)).astype(np.float64)
     return lambda data: table[data]

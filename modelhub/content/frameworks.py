@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from modelhub.content.tensors import Bytes, Tensor
 from modelhub.errors import InvalidInput, NotInstalled
 from modelhub.names import shown
@@ -56,19 +58,28 @@ def casts(framework: str) -> Callable[[Tensor], Cast]:
     )
 
 
-def _to_numpy(tensor: Tensor) -> Cast:
-    dtype = NUMPY.get(tensor.dtype)
-    if dtype is not None:
-        return lambda data: data.view(dtype)
-    if tensor.dtype not in ML_DTYPES:
-        raise _no_array(tensor)
+def numpy_dtype(dtype: str) -> Any:
+    """What numpy calls a type that ``NUMPY`` or ``ML_DTYPES`` has.
+
+    Raises:
+        NotInstalled: it needs ml_dtypes.
+    """
+    if dtype in NUMPY:
+        return np.dtype(NUMPY[dtype])
     try:
         import ml_dtypes
     except ImportError as exc:
         raise NotInstalled(
-            f"arrays of {tensor.dtype} need ml_dtypes", remedy="pip install 'modelhub[tensors]'"
+            f"arrays of {dtype} need ml_dtypes", remedy="pip install 'modelhub[tensors]'"
         ) from exc
-    return lambda data: data.view(getattr(ml_dtypes, ML_DTYPES[tensor.dtype]))
+    return np.dtype(getattr(ml_dtypes, ML_DTYPES[dtype]))
+
+
+def _to_numpy(tensor: Tensor) -> Cast:
+    if tensor.dtype not in NUMPY and tensor.dtype not in ML_DTYPES:
+        raise _no_array(tensor)
+    dtype = numpy_dtype(tensor.dtype)
+    return lambda data: data.view(dtype)
 
 
 def _to_torch() -> Callable[[Tensor], Cast]:
