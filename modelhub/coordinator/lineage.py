@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, entries, read_head
-from modelhub.coordinator.state import exists, is_deleted
+from modelhub.coordinator.state import is_deleted, is_live
 from modelhub.errors import CorruptData, NotFound
 from modelhub.names import Number, revision
 from modelhub.records import Metadata, Published
@@ -55,7 +55,7 @@ def derived(ctx: Context, name: str, number: int) -> Iterator[Version]:
 def _is_based(rows: RowStore, name: str, number: int, base: str) -> bool:
     """Whether there is such a live version: a row is put before its entry, which may not come."""
     head = read_head(rows, name)
-    if not (exists(head.state) and number < head.state.next) or is_deleted(head.state, number):
+    if not is_live(head.state, number):
         return False
     change = versions.publication(rows, head, number).entry.change
     return isinstance(change, Published) and base in change.version.bases

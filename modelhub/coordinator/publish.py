@@ -15,7 +15,7 @@ from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed, read_head
 from modelhub.coordinator.refs import check_branch, check_expected
 from modelhub.coordinator.relatives import manifest_at, relatives
-from modelhub.coordinator.state import head_number, is_deleted
+from modelhub.coordinator.state import head_number, is_live
 from modelhub.coordinator.storing import PackRefused, Stored, Storing
 from modelhub.coordinator.transaction import Attempt, Committed, put_settled
 from modelhub.errors import CorruptData, Unavailable
@@ -211,7 +211,7 @@ def identical(ctx: Context, head: Head, published: Sealed) -> tuple[str, ...]:
         if (name, number) == (head.name, change.number):
             continue
         other = head if name == head.name else read_head(rows, name)
-        if number < other.state.next and not is_deleted(other.state, number):
+        if is_live(other.state, number):
             version = versions.publication(rows, other, number).entry.change
             assert isinstance(version, Published)
             if version.version.content == content:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from modelhub.content.manifest import Manifest
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
-from modelhub.coordinator.log import Head, Sealed, read_head
-from modelhub.coordinator.state import is_deleted
+from modelhub.coordinator.log import Sealed, read_head
+from modelhub.coordinator.state import is_live
 from modelhub.errors import CorruptData, NotFound
 from modelhub.records import Address, Published
 
@@ -65,7 +65,7 @@ def _manifest(ctx: Context, version: str, architecture: str = "") -> Manifest | 
     rows = ctx.stores.rows
     with suppress(CorruptData, NotFound):
         head = read_head(rows, name)
-        if not _is_live(head, int(number)):
+        if not is_live(head.state, int(number)):
             return None
         published = versions.publication(rows, head, int(number))
         assert isinstance(published.entry.change, Published)
@@ -73,7 +73,3 @@ def _manifest(ctx: Context, version: str, architecture: str = "") -> Manifest | 
         if architecture in {"", published.entry.change.version.architecture}:
             return read_manifest(ctx, published)
     return None
-
-
-def _is_live(head: Head, number: int) -> bool:
-    return 0 < number < head.state.next and not is_deleted(head.state, number)

@@ -117,6 +117,11 @@ def is_deleted(state: State, number: int) -> bool:
     return any(low <= number <= high for low, high in state.deleted)
 
 
+def is_live(state: State, number: int) -> bool:
+    """Whether there is a version ``number``, and it is not deleted."""
+    return 0 < number < state.next and not is_deleted(state, number)
+
+
 def live_count(state: State) -> int:
     """How many versions are not deleted."""
     return state.next - 1 - sum(high - low + 1 for low, high in state.deleted)
