@@ -9,7 +9,7 @@ from typing import Literal, Self, get_args
 
 from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import RAW
-from modelhub.content.read import Reader
+from modelhub.content.read import Chunk, Reader
 from modelhub.content.windows import NamedPiece
 from modelhub.errors import CorruptData, InvalidInput, NotFound, Unavailable
 from modelhub.names import shown
@@ -91,7 +91,7 @@ class Encoder:
         based = base if encoded.based else None
         return EncodedPiece(piece.digest, len(data), encoded.stored, encoded.encoding, based)
 
-    def _base_bytes(self, base: ChunkRef) -> bytes | None:
+    def _base_bytes(self, base: ChunkRef) -> Chunk | None:
         try:
             return self._reader.chunk(base)
         except (CorruptData, NotFound, Unavailable):

@@ -30,6 +30,8 @@ _READERS = 4
 Chunk = bytes | memoryview
 """A chunk's bytes, verified."""
 
+NOTHING: Mapping[bytes, Chunk] = {}
+
 Places = Mapping[bytes, tuple[str, TrailerRecord]]
 """Chunks by digest: in which pack each lies, and how."""
 
@@ -66,14 +68,13 @@ class Reader:
     def blob(self, address: Address) -> bytes:
         """The raw bytes that a row points to."""
         digest = bytes.fromhex(address.digest)
-        return self.chunk(
-            ChunkRef(digest, address.length, address.pack, address.offset, address.length)
-        )
+        ref = ChunkRef(digest, address.length, address.pack, address.offset, address.length)
+        return bytes(self.chunk(ref))
 
-    def chunk(self, ref: ChunkRef) -> bytes:
-        """One chunk."""
-        (data,) = self._run([ref])
-        return bytes(data)
+    def chunk(self, ref: ChunkRef, at_hand: Mapping[bytes, Chunk] = NOTHING) -> Chunk:
+        """One chunk; one that it is a difference from is read if it is not ``at_hand``."""
+        (data,) = self._run([ref], at_hand)
+        return data
 
     def chunks(self, refs: Iterable[ChunkRef]) -> Iterator[Chunk]:
         """Each chunk in the order given; the next ones are read meanwhile. About 200 MiB are held.
@@ -143,7 +144,9 @@ class Reader:
                 raise failure
         return intact
 
-    def _run(self, run: Sequence[ChunkRef]) -> Iterator[Chunk]:
+    def _run(
+        self, run: Sequence[ChunkRef], at_hand: Mapping[bytes, Chunk] = NOTHING
+    ) -> Iterator[Chunk]:
         """The chunks of a run, which lie side by side."""
         for ref in run:
             _check_place(ref)
@@ -152,16 +155,18 @@ class Reader:
         try:
             data = memoryview(read_pack(self._weights, first.pack, first.offset, length))
         except PackMissing as missing:
-            yield from self._moved_run(run, missing)
+            yield from self._moved_run(run, at_hand, missing)
             return
-        bases = self._bases(run)
+        bases = self._bases(run, at_hand)
         for ref in run:
             begin = ref.offset - first.offset
             stored = data[begin : begin + ref.stored]
             base = None if ref.base is None else bases[ref.base.digest]
             yield self._verified(ref, stored, base)
 
-    def _moved_run(self, run: Sequence[ChunkRef], missing: PackMissing) -> Iterator[Chunk]:
+    def _moved_run(
+        self, run: Sequence[ChunkRef], at_hand: Mapping[bytes, Chunk], missing: PackMissing
+    ) -> Iterator[Chunk]:
         places = self._moved(missing.pack)
         if places is None:
             raise missing
@@ -169,13 +174,13 @@ class Reader:
         if None in found:
             raise missing
         for moved in _runs(ref for ref in found if ref is not None):
-            yield from self._run(moved)
+            yield from self._run(moved, at_hand)
 
-    def _bases(self, run: Sequence[ChunkRef]) -> dict[bytes, Chunk]:
+    def _bases(self, run: Sequence[ChunkRef], at_hand: Mapping[bytes, Chunk]) -> dict[bytes, Chunk]:
         """The chunks that those of ``run`` are differences from."""
         wanted = {ref.base.digest: ref.base for ref in run if ref.base is not None}
-        found: dict[bytes, Chunk] = {}
-        for bases in _runs(wanted.values()):
+        found = {digest: at_hand[digest] for digest in wanted.keys() & at_hand.keys()}
+        for bases in _runs(ref for digest, ref in wanted.items() if digest not in found):
             found.update(zip((base.digest for base in bases), self._run(bases), strict=True))
         return found
 

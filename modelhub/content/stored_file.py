@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import msgspec
 
 from modelhub.content.manifest import Manifest, ManifestFile
-from modelhub.content.read import Reader
+from modelhub.content.read import Chunk, Reader
 from modelhub.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class StoredFile(io.RawIOBase):
         self._file = file
         self._at = 0
         self._begin = 0
-        self._chunk: bytes = b""
+        self._chunk: Chunk = b""
 
     def readable(self) -> bool:
         """It is."""

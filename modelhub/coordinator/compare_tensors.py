@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelhub.content.ahead import mapped
-from modelhub.content.distance import Distance, distance, is_comparable, length
+from modelhub.content.distance import Distance, distance, is_comparable
 from modelhub.content.layout.onnx import SUFFIX as ONNX
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestFile
-from modelhub.content.read import Reader
+from modelhub.content.read import NOTHING, Chunk, Reader
 from modelhub.content.tensors import Bytes, Tensor, contents, read_region
 from modelhub.coordinator.context import Context, Progress
 from modelhub.coordinator.packs import moved_chunks
@@ -75,7 +75,7 @@ class _Comparison:
     def __init__(self, reader: Reader, a: Manifest, b: Manifest) -> None:
         self._reader = reader
         self._sides = (a, b)
-        self._chunk = lru_cache(_CHUNKS_AT_HAND)(reader.chunk)
+        self._chunk = lru_cache(_CHUNKS_AT_HAND)(self._read_chunk)
         self._whole = threading.Lock()
         self.total = Distance()
 
@@ -168,9 +168,9 @@ class _Comparison:
         alike = pair.old.dtype == pair.new.dtype and old.is_like(new)
         if not _has_distance(pair):
             return alike or bool(np.array_equal(self._read(old), self._read(new)))
-        if alike:
-            return length(self._read(old), pair.old.dtype)
-        return distance(self._read(old), pair.old.dtype, self._read(new), pair.new.dtype)
+        before = self._read(old)
+        after = before if alike else self._read(new)
+        return distance(before, pair.old.dtype, after, pair.new.dtype)
 
     def _compared_whole(self, pair: _Pair) -> Distance | bool:
         """Of tensors whose bytes lie in different orders."""
@@ -190,6 +190,11 @@ class _Comparison:
         data = [np.frombuffer(self._chunk(ref), np.uint8) for ref in span.refs]
         whole = data[0] if len(data) == 1 else np.concatenate(data)
         return whole[span.skipped : span.skipped + span.size_bytes]
+
+    def _read_chunk(self, ref: ChunkRef) -> Chunk:
+        # The other side's chunk is often what this one was encoded as a difference from.
+        bases = NOTHING if ref.base is None else {ref.base.digest: self._chunk(ref.base)}
+        return self._reader.chunk(ref, bases)
 
 
 class _Piece(NamedTuple):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
-from modelhub.content.distance import Distance, distance, is_comparable, length
+from modelhub.content.distance import Distance, distance, is_comparable
 
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -61,7 +61,7 @@ def check(found: Distance, x: Array, y: Array, changed: int) -> None:
         (math.sqrt(found.new), expected["new"]),
     ):
         assert mine == pytest.approx(theirs, rel=1e-6, abs=0)
-    assert found.largest == expected["largest"]
+    assert found.largest == pytest.approx(expected["largest"], rel=1e-6, abs=0)
     scale = expected["old"] * expected["new"]
     if scale and math.isfinite(scale) and expected["l2"]:
         assert found.cosine == pytest.approx(expected["product"] / scale, rel=1e-6, abs=1e-12)
@@ -104,7 +104,8 @@ def test_what_is_not_finite_is_counted_and_spreads_nowhere() -> None:
     found = distance(raw(x), "F32", raw(y), "F32")
     assert (found.not_finite, found.changed, found.l2, found.largest) == (3, 3, 2.0, 2.0)
     assert found.cosine == pytest.approx(9 / (math.sqrt(5) * math.sqrt(17)))
-    assert length(raw(x), "F32") == Distance(5, 0, 2, 0.0, 14.0, 14.0, 14.0, 0.0)
+    same = distance(raw(x), "F32", raw(x), "F32")
+    assert same == Distance(5, 0, 2, 0.0, 14.0, 14.0, 14.0, 0.0)
 
 
 def test_the_distance_between_two_types_is_that_of_the_numbers() -> None:
@@ -133,3 +134,41 @@ def test_quantised_blocks_are_not_comparable() -> None:
     assert is_comparable("F8_E8M0")
     assert not is_comparable("Q8_0")
     assert not is_comparable("<U10")
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "I8"])
+@pytest.mark.parametrize("value", [1.1, 3.0, 7.7])
+def test_rounding_that_always_goes_the_same_way_stays_small(dtype: str, value: float) -> None:
+    x = np.full(600_001, value).astype(DTYPES[dtype])
+    y = np.full(600_001, 2 * value + 1).astype(DTYPES[dtype])
+    check(distance(raw(x), dtype, raw(y), dtype), x, y, 600_001)
+
+
+def test_weights_that_have_nothing_in_common_are_at_right_angles() -> None:
+    random = np.random.default_rng(5)
+    x, y = (random.normal(0, 0.02, 1 << 20).astype(ml_dtypes.bfloat16) for _ in range(2))
+    found = distance(raw(x), "BF16", raw(y), "BF16")
+    assert abs(found.cosine or 1) < 0.01
+    check(found, x, y, found.changed)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-20, 1e-13, 1e13, 1e20, 1e38])
+def test_squares_beyond_the_range_of_float32(scale: float) -> None:
+    random = np.random.default_rng(3)
+    x, d = random.normal(0, 0.1, (2, 70_000))
+    x, y = (x * scale).astype(np.float32), ((x + 0.01 * d) * scale).astype(np.float32)
+    check(distance(raw(x), "F32", raw(y), "F32"), x, y, int((x != y).sum()))
+
+
+def test_small_changes_of_large_weights() -> None:
+    """The squares of the changes alone are too small for float32."""
+    x = np.random.default_rng(3).normal(0, 1, 70_000).astype(np.float32)
+    x[5], y = 0, x.copy()
+    y[5] = 1e-25
+    check(distance(raw(x), "F32", raw(y), "F32"), x, y, 1)
+
+
+def test_numbers_that_float64_cannot_square_are_left_out() -> None:
+    x, y = np.array([1e200, 1.0, 2.0]), np.array([-1e200, 1.0, 5.0])
+    found = distance(raw(x), "F64", raw(y), "F64")
+    assert (found.not_finite, found.changed, found.l2, found.largest) == (1, 2, 3.0, 3.0)
