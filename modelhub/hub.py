@@ -9,7 +9,7 @@ from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, get_args, overload
 
 from msgspec import structs
 
@@ -33,6 +33,7 @@ from modelhub.coordinator import (
     log,
     publish,
     refs,
+    reindex,
     relatives,
     restore,
     retire,
@@ -65,6 +66,8 @@ from modelhub.results import (
     LogEntry,
     Made,
     ModelSummary,
+    Reindexed,
+    ReindexMode,
     SearchHit,
     SearchResult,
     Status,
@@ -578,8 +581,7 @@ class Hub:
             offset=names.count(offset, "offset"),
         )
         self._open()
-        target = index.read_targets(self._ctx).live
-        page = self._ctx.stores.search.search(target, query)
+        page = index.search(self._ctx, query)
         return SearchResult(
             total=page.total,
             hits=Listing(SearchHit, [views.search_hit(hit) for hit in page.hits]),
@@ -852,6 +854,32 @@ class Hub:
         if not chunks:
             return swept
         return structs.replace(swept, chunks=chunk_rows.put_chunk_rows(self._ctx, progress))
+
+    def reindex(
+        self, mode: ReindexMode = "whole", *, progress: Progress = ignore_progress
+    ) -> Reindexed:
+        """Bring search up to the log, while everybody goes on publishing and searching.
+
+        Only one run is under way at a time; one that was interrupted is gone on with by the next.
+
+        Args:
+            mode: ``"whole"`` makes a new search target from the log, puts it in the place of the
+                live one and drops that; ``"incremental"`` compares sequences and writes the
+                documents that are lost or behind; ``"scheduled"`` does the former where it was
+                begun or the form of documents has changed, else the latter.
+            progress: called with ``"reindex"`` or ``"compare"``, documents done, and 0.
+
+        Raises:
+            Conflict: another run is under way.
+            Unavailable: a store is away; the next run goes on from here.
+        """
+        if mode not in get_args(ReindexMode):
+            raise InvalidInput(
+                f"{names.shown(str(mode))} is no way to re-index",
+                remedy=f"Use {', '.join(get_args(ReindexMode))}.",
+            )
+        self._open()
+        return reindex.reindex(self._ctx, mode, progress)
 
     def status(self) -> Status:
         """How each store is; one that is away is a result, not an error."""

@@ -269,12 +269,31 @@ class Format(msgspec.Struct, frozen=True):
 class Targets(msgspec.Struct, frozen=True):
     """The search targets that publishers write to.
 
-    ``live`` answers searches. ``epoch`` counts restores.
+    ``live`` answers searches, and has documents of form ``layout``. ``epoch`` counts restores.
+    No name of a target is used twice, and none comes back to the list, so the row never holds the
+    same bytes twice.
     """
 
     live: str
     targets: tuple[str, ...]
     epoch: int = 0
+    layout: int = 1
+
+
+class Reindexing(msgspec.Struct, frozen=True):
+    """The re-index that is under way; without a ``run``, what the last one left.
+
+    ``target`` (empty: none) is being filled with documents of form ``layout``, and has those of
+    all models before ``at``; once ``filled``, of all. ``run`` may be taken over after ``lease``.
+    """
+
+    run: str
+    actor: str
+    lease: datetime
+    target: str = ""
+    layout: int = 1
+    at: str = ""
+    filled: bool = False
 
 
 def _seal(digest: str) -> bytes:

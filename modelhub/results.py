@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import msgspec
 
@@ -411,6 +411,34 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     documents: int
     removed: int
     chunks: int = 0
+
+
+ReindexMode = Literal["whole", "incremental", "scheduled"]
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that ``target`` should have had: nothing said that it was still to come."""
+
+    target: str
+    id: str
+
+
+class Reindexed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a re-index did.
+
+    ``mode`` is ``whole`` or ``incremental``, ``target`` the one that answers searches now.
+    ``documents`` were compared and ``written`` written; ``lost`` were neither there nor to come,
+    and are there again. ``damaged`` says what could not be read and so is not in search,
+    ``dropped`` which targets were removed.
+    """
+
+    mode: str
+    target: str
+    documents: int
+    written: int
+    lost: Listing[Lost]
+    damaged: tuple[str, ...]
+    dropped: tuple[str, ...]
 
 
 class SearchLag(msgspec.Struct, frozen=True, kw_only=True):

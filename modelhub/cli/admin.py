@@ -7,6 +7,7 @@ import click
 from modelhub.cli import text
 from modelhub.cli.door import Door, example_text, verb
 from modelhub.cli.progress import progress
+from modelhub.results import ReindexMode
 
 
 @verb("--hub prod admin init")
@@ -55,12 +56,32 @@ def fsck(door: Door, no_data: bool) -> None:
     """
     with door.hub() as hub, progress(in_bytes=False) as advance:
         health = hub.fsck(data=not no_data, progress=advance)
-    door.judge(health)
+    door.judge(health, text.health, well=not health.findings)
+
+
+@verb("admin reindex", "--format json admin reindex --scheduled")
+@click.option("--incremental", is_flag=True, help="Write only what is lost or behind.")
+@click.option("--scheduled", is_flag=True, help="For cron: a new index only where one is needed.")
+def reindex(door: Door, incremental: bool, scheduled: bool) -> None:
+    """Make search anew from the log, while everybody goes on.
+
+    A new index is filled and takes the old one's place; an interrupted run is gone on with.
+    `--incremental` compares what is there with the log instead, and so does `--scheduled` unless
+    a new index was begun or the form of documents has changed.
+
+    Exits 1 where documents were lost or cannot be made, 5 where another run is under way.
+    """
+    if incremental and scheduled:
+        raise click.UsageError("--scheduled says itself when to be --incremental; leave out one.")
+    mode: ReindexMode = "scheduled" if scheduled else "incremental" if incremental else "whole"
+    with door.hub() as hub, progress(in_bytes=False) as advance:
+        done = hub.reindex(mode, progress=advance)
+    door.judge(done, text.reindexed, well=not (done.lost or done.damaged))
 
 
 admin = click.Group(
     "admin",
     help="Make, watch, clean up and check a hub.",
     epilog=example_text("admin status", "admin fsck --no-data"),
-    commands={command.name or "": command for command in (init, status, sweep, fsck)},
+    commands={command.name or "": command for command in (init, status, sweep, fsck, reindex)},
 )

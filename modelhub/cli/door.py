@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from modelhub.cli import text
 from modelhub.cli.exits import FINDINGS
 from modelhub.cli.output import emit, emit_json
-from modelhub.results import Diff, Health, Lineage
+from modelhub.results import Diff, Lineage
 
 if TYPE_CHECKING:
     from modelhub.hub import Hub
@@ -59,10 +58,10 @@ class Door:
         else:
             emit(as_text(result))
 
-    def judge(self, health: Health) -> None:
-        """Write what a check found, and end with ``FINDINGS`` where that is anything."""
-        self.answer(health, text.health)
-        if health.findings:
+    def judge(self, result: T, as_text: Callable[[T], str], *, well: bool) -> None:
+        """Write what was found, and end with ``FINDINGS`` where not all is well."""
+        self.answer(result, as_text)
+        if not well:
             raise click.exceptions.Exit(FINDINGS)
 
 

@@ -160,4 +160,4 @@ def verify(door: Door, revision: str) -> None:
     """
     with door.hub() as hub, progress() as advance:
         health = hub.verify(revision, progress=advance)
-    door.judge(health)
+    door.judge(health, text.health, well=not health.findings)

@@ -18,6 +18,7 @@ from modelhub.results import (
     ModelSummary,
     Ref,
     RefChange,
+    Reindexed,
     SearchLag,
     SearchResult,
     Status,
@@ -290,6 +291,20 @@ def made(result: Made) -> str:
 def sweep(result: Sweep) -> str:
     """What a sweep did."""
     return _facts((name, f"{getattr(result, name):,}") for name in result.__struct_fields__)
+
+
+def reindexed(result: Reindexed) -> str:
+    """What a re-index did, and what was lost or cannot be shown."""
+    facts = [
+        ("mode", result.mode),
+        ("target", result.target),
+        ("documents", f"{result.documents:,}"),
+        ("written", f"{result.written:,}"),
+        ("dropped", "\n".join(result.dropped)),
+        ("lost", "\n".join(document.id for document in result.lost)),
+        ("damaged", "\n".join(result.damaged)),
+    ]
+    return _facts(facts)
 
 
 def status(result: Status) -> str:

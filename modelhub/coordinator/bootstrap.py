@@ -31,16 +31,21 @@ def initialise(ctx: Context) -> Made:
     if rows.get(keys.SYSTEM, keys.FORMAT) is not None:
         recognise(ctx)
         return Made(hub=False, tables=missing)
-    hub = secrets.token_hex(8)
-    target = f"modelhub-{hub}-000001"
-    registered = encode(Targets(live=target, targets=(target,)))
+    made = Format(FORMAT_NUMBER, secrets.token_hex(8))
+    target = target_prefix(made) + "000001"
+    registered = encode(Targets(live=target, targets=(target,), layout=index.LAYOUT))
     ctx.stores.search.create_target(target)
     if not rows.check_and_put(keys.SYSTEM, keys.SEARCH, None, registered):
         standing = rows.get(keys.SYSTEM, keys.SEARCH)
         if standing != registered:
             ctx.stores.search.drop_target(target)
-    first = rows.check_and_put(keys.SYSTEM, keys.FORMAT, None, encode(Format(FORMAT_NUMBER, hub)))
+    first = rows.check_and_put(keys.SYSTEM, keys.FORMAT, None, encode(made))
     return Made(hub=first, tables=missing)
+
+
+def target_prefix(hub: Format) -> str:
+    """How the names of a hub's search targets begin, and no other hub's."""
+    return f"modelhub-{hub.hub}-"
 
 
 def _is_there(rows: RowStore, table: str) -> bool:

@@ -85,7 +85,7 @@ class _HubCheck:
         yield from groupby(self._log_rows(), key=lambda row: row[0])
 
     def _log_rows(self) -> Iterator[tuple[str, bytes, bytes]]:
-        for key, value in self.ctx.stores.rows.scan(keys.LOG, b"\0", b"\xff"):
+        for key, value in self.ctx.stores.rows.scan(keys.LOG, *keys.log_from("")):
             try:
                 name, _ = keys.parse_log(key)
             except CorruptData as exc:

@@ -16,7 +16,10 @@ from modelhub.coordinator.state import head_number, is_deleted, refs_at, touched
 from modelhub.describe.facts import facts_text
 from modelhub.errors import CorruptData, ModelhubError, NotFound
 from modelhub.records import Metadata, Published, Targets, decode
-from modelhub.stores import Document
+from modelhub.stores import Document, Hits, Query
+
+LAYOUT = 1
+"""Which form documents have: another one takes a re-index."""
 
 _EPOCH = 2**40
 _BATCH = 500
@@ -96,9 +99,14 @@ def _body(
     return render(head, published, metadata)
 
 
+def external_version(seq: int, epoch: int) -> int:
+    """The version of a document as of entry ``seq``: higher after every restore."""
+    return epoch * _EPOCH + seq
+
+
 def at_epoch(document: Document, epoch: int) -> Document:
-    """``document`` with its external version, which is higher after every restore."""
-    return Document(document.id, epoch * _EPOCH + document.version, document.body)
+    """``document``, which was of epoch 0, with its external version."""
+    return Document(document.id, external_version(document.version, epoch), document.body)
 
 
 def read_targets(ctx: Context) -> Targets:
@@ -107,22 +115,37 @@ def read_targets(ctx: Context) -> Targets:
     Raises:
         NotFound: there is no hub here.
     """
-    value = ctx.stores.rows.get(keys.SYSTEM, keys.SEARCH)
-    if value is None:
-        raise NotFound(
-            "this hub has no search targets", remedy="Restore its system table from a backup."
-        )
-    return take_targets(ctx, value)
+    return take_targets(ctx, ctx.stores.rows.get(keys.SYSTEM, keys.SEARCH))
 
 
-def take_targets(ctx: Context, value: bytes) -> Targets:
+def take_targets(ctx: Context, value: bytes | None) -> Targets:
     """The search targets of a row that was read, to be remembered.
 
     Raises:
         CorruptData: the row is damaged.
+        NotFound: it is not there.
     """
+    if value is None:
+        raise NotFound(
+            "this hub has no search targets", remedy="Restore its system table from a backup."
+        )
     ctx.targets = decode(value, Targets, "the list of search targets")
     return ctx.targets
+
+
+def search(ctx: Context, query: Query) -> Hits:
+    """What the live target answers; a re-index may put another in its place meanwhile.
+
+    Raises:
+        NotFound: it is not there.
+    """
+    while True:
+        live = read_targets(ctx).live
+        try:
+            return ctx.stores.search.search(live, query)
+        except NotFound:
+            if read_targets(ctx).live == live:
+                raise
 
 
 def write_everywhere(

@@ -24,6 +24,7 @@ TABLES = (LOG, METADATA, MODELS, VERSIONS, LOOKUP, PACKS, CHUNKS, INTENTS, SYSTE
 
 FORMAT = b"format"
 SEARCH = b"search"
+REINDEX = b"reindex"
 
 _DIGITS = 12
 _LARGEST = 10**_DIGITS - 1
@@ -70,6 +71,11 @@ def log(name: str, seq: int) -> bytes:
 def log_range(name: str, newest: int, oldest: int) -> Range:
     """Entries ``newest`` down to ``oldest``, both included."""
     return log(name, newest), log(name, oldest) + b"\0"
+
+
+def log_from(name: str) -> Range:
+    """The entries of ``name`` and of all models after it; of every model, where it is empty."""
+    return (prefix(name)[0] if name else b"\0"), b"\xff"
 
 
 def parse_log(key: bytes) -> tuple[str, int]:

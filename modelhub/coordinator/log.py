@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -63,21 +63,22 @@ def read_head(rows: RowStore, name: str, *, at: int | None = None) -> Head:
     start, stop = keys.prefix(name)
     if at is not None:
         start = keys.log(name, at)
-    recent: dict[int, Sealed] = {}
-    for key, value in rows.scan(keys.LOG, start, stop, limit=SNAPSHOT_EVERY):
-        sealed = open_row(key, value)
-        recent[sealed.entry.seq] = sealed
+    found = rows.scan(keys.LOG, start, stop, limit=SNAPSHOT_EVERY)
+    return head_of(name, [open_row(key, value) for key, value in found])
+
+
+def head_of(name: str, newest: Sequence[Sealed]) -> Head:
+    """The head that the newest entries make, of which there must be ``SNAPSHOT_EVERY`` or all.
+
+    Raises:
+        CorruptData: the chain of digests is broken.
+    """
+    recent = {sealed.entry.seq: sealed for sealed in newest}
     if not recent:
         return Head(name, 0, "", _BEGINNING, State(), {})
-    newest = next(iter(recent.values()))
-    return Head(
-        name,
-        newest.entry.seq,
-        newest.digest,
-        newest.entry.time,
-        _fold(name, recent),
-        recent,
-    )
+    top = newest[0]
+    state = _fold(name, recent)
+    return Head(name, top.entry.seq, top.digest, top.entry.time, state, recent)
 
 
 def _fold(name: str, recent: dict[int, Sealed]) -> State:
@@ -159,9 +160,21 @@ def entries(rows: RowStore, name: str, *, newest: int, oldest: int = 1) -> Itera
     Raises:
         CorruptData: a row is damaged, absent, or not the one that its successor names.
     """
+    found = rows.scan(keys.LOG, *keys.log_range(name, newest, oldest))
+    opened = (open_row(key, value) for key, value in found)
+    return chained(name, opened, newest=newest, oldest=oldest)
+
+
+def chained(
+    name: str, found: Iterable[Sealed], *, newest: int, oldest: int = 1
+) -> Iterator[Sealed]:
+    """The entries that were found, which are to be those from ``newest`` down to ``oldest``.
+
+    Raises:
+        CorruptData: one is absent, or not the one that its successor names.
+    """
     expected, previous = newest, ""
-    for key, value in rows.scan(keys.LOG, *keys.log_range(name, newest, oldest)):
-        sealed = open_row(key, value)
+    for sealed in found:
         if sealed.entry.seq != expected or (previous and previous != sealed.digest):
             raise _broken(name, expected + 1)
         yield sealed

@@ -19,8 +19,8 @@ from modelhub.testing.protocol import (
     Task,
     explore,
 )
-from modelhub.testing.protocol.actors import DEAD, DONE
 from modelhub.testing.protocol.client import Client
+from modelhub.testing.protocol.turns import DEAD, DONE
 
 # --- the protocol --------------------------------------------------------------------------------
 

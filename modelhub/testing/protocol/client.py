@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from modelhub.testing.protocol.actors import DONE, Actor, Call
 from modelhub.testing.protocol.mutations import Mutation
-from modelhub.testing.protocol.world import Write
+from modelhub.testing.protocol.turns import DONE, Actor, Call
+from modelhub.testing.protocol.world import Change
 
 Told = Literal["", "ok", "unchanged", "conflict", "failed", "unknown"]
 
@@ -95,6 +95,6 @@ class Setting(msgspec.Struct, frozen=True):
         """A read; where it fails the call ends, and what was put stays for the sweeper."""
         return Call(self.name, (then,), (Client(DONE, "failed"),))
 
-    def putting(self, me: Client, then: Client, writes: tuple[Write, ...] = ()) -> Call:
+    def putting(self, me: Client, then: Client, writes: tuple[Change, ...] = ()) -> Call:
         """Puts of this client's own rows: repeated until acknowledged or read back, or given up."""
         return Call(self.txid(me), (then,), (me, Client(DONE, "failed")), writes)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from modelhub.testing.protocol import storing
-from modelhub.testing.protocol.actors import DEAD, DONE, Call, documents
 from modelhub.testing.protocol.client import Client, Setting, Task, Told, txid
 from modelhub.testing.protocol.mutations import Mutation
+from modelhub.testing.protocol.turns import DEAD, DONE, Call
 from modelhub.testing.protocol.world import (
     INTENT,
     Entry,
@@ -17,6 +17,7 @@ from modelhub.testing.protocol.world import (
     PutLookup,
     RemoveRows,
     Stores,
+    documents,
     facts,
 )
 

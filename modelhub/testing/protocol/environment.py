@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from modelhub.testing.protocol.actors import DONE, Actor, Call, documents
+from modelhub.testing.protocol.turns import DONE, Actor, Call
 from modelhub.testing.protocol.world import (
+    Change,
     ChangePack,
     Entry,
     Pack,
     PutFile,
     PutLog,
     Stores,
-    Write,
+    documents,
     facts,
 )
 
@@ -110,7 +111,7 @@ class CollectorScript:
         return [_call(_over(me), PutFile(me.pack, ""))]
 
 
-def _call(then: Collector, *writes: Write) -> Call:
+def _call(then: Collector, *writes: Change) -> Call:
     return Call(then.pack, (then,), writes=writes, refused=_over(then))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from modelhub.testing.protocol.actors import DONE, Call
 from modelhub.testing.protocol.client import Client, Setting
 from modelhub.testing.protocol.mutations import Mutation
+from modelhub.testing.protocol.turns import DONE, Call
 from modelhub.testing.protocol.world import INTENT, ChangePack, PutFile, PutRow, Row, Stores
 
 _FAILED = Client(DONE, "failed")

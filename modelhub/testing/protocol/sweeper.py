@@ -6,16 +6,17 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
-from modelhub.testing.protocol.actors import Actor, Call, documents
 from modelhub.testing.protocol.mutations import Mutation
+from modelhub.testing.protocol.turns import Actor, Call
 from modelhub.testing.protocol.world import (
     FENCE,
+    Change,
     Entry,
     PutLog,
     RemoveRows,
     Row,
     Stores,
-    Write,
+    documents,
 )
 
 
@@ -136,17 +137,17 @@ class SweeperScript:
             return self.start()
         return replace(me, at="remove_pins" if _first_pins(me.rows)[0] else "remove_intent")
 
-    def _fence(self, head: int, stores: Stores) -> tuple[Write, ...]:
+    def _fence(self, head: int, stores: Stores) -> tuple[Change, ...]:
         if self._mutation is Mutation.NO_FENCE:
             return ()
         previous = stores.log[head - 1].txid if head else ""
         return (PutLog(head + 1, Entry(FENCE, FENCE, previous)),)
 
-    def _stale(self, since: int, head: int, stores: Stores) -> tuple[Write, ...]:
+    def _stale(self, since: int, head: int, stores: Stores) -> tuple[Change, ...]:
         versioned = self._mutation is not Mutation.NO_EXTERNAL_VERSION
         return documents(stores.log[:head], since, versioned=versioned)
 
-    def _call(self, *then: Sweeper, writes: tuple[Write, ...] = (), subject: str = "") -> Call:
+    def _call(self, *then: Sweeper, writes: tuple[Change, ...] = (), subject: str = "") -> Call:
         """A call; an error ends this sweep, and the next one begins with a scan."""
         return Call(subject, then, (self.start(),), writes)
 
@@ -161,7 +162,7 @@ def _first_pins(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], tuple[Row, ...]
     return pins, tuple(row for row in rows if row not in pins)
 
 
-def _removals(rows: tuple[Row, ...]) -> tuple[Write, ...]:
+def _removals(rows: tuple[Row, ...]) -> tuple[Change, ...]:
     return tuple(RemoveRows(row.txid, (row.pack,)) for row in rows)
 
 

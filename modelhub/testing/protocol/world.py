@@ -7,13 +7,11 @@ from functools import cache
 import msgspec
 from msgspec.structs import replace
 
+from modelhub.testing.protocol.turns import Value, Write
+
 FENCE = "fence"
 INTENT = ""
 """Stands for the pack in the key of an attempt's own row in ``intents``."""
-
-
-class Value(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
-    """A part of a state: immutable, small and quick to compare."""
 
 
 class Entry(Value, frozen=True):
@@ -75,20 +73,10 @@ class Stores(Value, frozen=True):
         return replace(self, packs=tuple(sorted([*others, changed])))
 
 
-class Write(Value, frozen=True):
-    """One atomic write, of one row, file or document."""
-
-    def apply(self, stores: Stores) -> Stores | None:
-        """The stores after it; None where its condition does not hold."""
-        raise NotImplementedError
-
-    def spent(self, stores: Stores) -> bool:
-        """Whether it can change nothing any more, whatever happens before it lands."""
-        del stores
-        return False
+Change = Write[Stores]
 
 
-class PutLog(Write, frozen=True):
+class PutLog(Change, frozen=True):
     """Put-if-absent of log row ``seq``."""
 
     seq: int
@@ -103,7 +91,7 @@ class PutLog(Write, frozen=True):
         return len(stores.log) >= self.seq
 
 
-class PutRow(Write, frozen=True):
+class PutRow(Change, frozen=True):
     """Put of an intent or a pin."""
 
     row: Row
@@ -115,7 +103,7 @@ class PutRow(Write, frozen=True):
         return replace(stores, intents=tuple(sorted([*others, self.row])))
 
 
-class RemoveRows(Write, frozen=True):
+class RemoveRows(Change, frozen=True):
     """Removal of an attempt's rows: those of ``packs``, or all its pins where none are named."""
 
     txid: str
@@ -131,7 +119,7 @@ class RemoveRows(Write, frozen=True):
         return row.txid == self.txid and named
 
 
-class ChangePack(Write, frozen=True):
+class ChangePack(Change, frozen=True):
     """Check-and-put of a pack's row: it must hold ``token`` (0: be absent)."""
 
     name: str
@@ -150,7 +138,7 @@ class ChangePack(Write, frozen=True):
         return stores.pack(self.name).token > self.token
 
 
-class PutFile(Write, frozen=True):
+class PutFile(Change, frozen=True):
     """A pack's file: written whole, torn by a creation that did not get further, or removed."""
 
     name: str
@@ -161,7 +149,7 @@ class PutFile(Write, frozen=True):
         return stores.with_pack(replace(stores.pack(self.name), file=self.file))
 
 
-class PutLookup(Write, frozen=True):
+class PutLookup(Change, frozen=True):
     """Put of the row that says: entry ``seq`` makes version ``number`` for the request id."""
 
     number: int
@@ -173,7 +161,7 @@ class PutLookup(Write, frozen=True):
         return replace(stores, lookup=tuple(sorted([*others, (self.number, self.seq)])))
 
 
-class PutDocument(Write, frozen=True):
+class PutDocument(Change, frozen=True):
     """A version's search document as of entry ``seq``; where ``versioned``, never over a newer."""
 
     number: int
@@ -268,3 +256,14 @@ def _head(log: tuple[Entry, ...], deleted: frozenset[int]) -> int:
     while number and number in deleted:
         number = parents[number]
     return number
+
+
+def documents(
+    log: tuple[Entry, ...], since: int, *, versioned: bool = True
+) -> tuple[PutDocument, ...]:
+    """Writes of the documents that entries after ``since`` touch, as of the end of ``log``."""
+    return tuple(
+        PutDocument(number, seq, versioned)
+        for number, seq in enumerate(facts(log).touched, 1)
+        if seq > since
+    )

@@ -12,7 +12,7 @@ from modelhub.coordinator.index import document_id
 from modelhub.errors import OutcomeUnknown, Unavailable
 from modelhub.records import Fence, unseal
 from modelhub.testing.faults import ProcessDied
-from modelhub.testing.protocol.world import PutDocument, PutFile, PutRow, RemoveRows, Write
+from modelhub.testing.protocol.world import Change, PutDocument, PutFile, PutRow, RemoveRows
 
 MODEL = "nlp.sentiment"
 REQUEST = "r"
@@ -25,6 +25,9 @@ class Part(NamedTuple):
     action: str
     order: int = 0
 
+
+IN_SILENCE = Part("")
+"""Of calls that a model leaves out; they succeed, in the same moment as the step before them."""
 
 CALLS: Mapping[str, Part] = {
     "scan log": Part("read_head"),
@@ -71,7 +74,7 @@ SILENT = frozenset(
         "get log",  # whether an attempt that is swept landed
     }
 )
-"""Calls that the models leave out; they succeed, in the same moment as the step before them."""
+"""What ``Protocol`` leaves out."""
 
 
 @dataclass
@@ -126,8 +129,8 @@ def new_request(
     return Request(name, store, method, args, options)
 
 
-def place(call: Request, before: Request | None) -> Part | None:
-    """The step that ``call`` is part of, after ``before``; None where no step knows of it."""
+def step_of(call: Request, before: Request | None) -> Part | None:
+    """The step of ``Protocol`` that ``call`` is part of, after ``before``."""
     if before is not None:
         if call.name == "get log" and before.name.startswith("check_and_put log"):
             call.name += " (in doubt)" if before.answer is not True else ""
@@ -137,7 +140,7 @@ def place(call: Request, before: Request | None) -> Part | None:
             return Part(before.action, 0)
         elif before.name in READ_BACKS and call.name.startswith(f"put_many {before.args[0]}"):
             return Part(before.action, 1)
-    return CALLS.get(call.name)
+    return CALLS.get(call.name, IN_SILENCE if call.name in SILENT else None)
 
 
 Answer = Callable[[Request], Any]
@@ -170,7 +173,7 @@ def pack_id(name: str) -> str:
     return blake2s(name.encode(), digest_size=16).hexdigest()
 
 
-def part_of(call: Request, write: Write) -> Callable[[], Any]:
+def part_of(call: Request, write: Change) -> Callable[[], Any]:
     """Does of ``call`` what is ``write`` in a model."""
     store = call.store
     match write:

@@ -15,13 +15,17 @@ from modelhub.stores import RowStore, SearchIndex, WeightStore
 from modelhub.testing.crashes import no_pause
 from modelhub.testing.faults import ProcessDied
 from modelhub.testing.protocol.replay.calls import (
-    SILENT,
+    IN_SILENCE,
     Answer,
+    Part,
     Request,
     dies,
     new_request,
-    place,
+    step_of,
 )
+
+Placed = Callable[[Request, Request | None], Part | None]
+"""Says which step a call is part of, after the one before; None where no step knows of it."""
 
 _HUNG_S = 60.0
 _PATIENCE = Patience(grace_s=0.0)
@@ -45,7 +49,15 @@ class Process:
         error: what the verb raised.
     """
 
-    def __init__(self, name: str, verb: Callable[[Hub], object], stores: Stores) -> None:
+    def __init__(
+        self,
+        name: str,
+        verb: Callable[[Hub], object],
+        stores: Stores,
+        placed: Placed = step_of,
+        opened: Callable[[Stores], Hub] = open_hub,
+    ) -> None:
+        self._placed = placed
         self.pending: Request | None = None
         self.calls: set[str] = set()
         self.result: object = None
@@ -54,7 +66,7 @@ class Process:
         self._dead = False
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._answers: SimpleQueue[Answer] = SimpleQueue()
-        hub = open_hub(
+        hub = opened(
             Stores(
                 weights=cast(WeightStore, _Gate(self, "weights", stores.weights)),
                 rows=cast(RowStore, _Gate(self, "rows", stores.rows)),
@@ -102,10 +114,10 @@ class Process:
         """Make a call in this process, when its turn has come."""
         if self._dead:
             raise ProcessDied
-        made.part = place(made, self._before)
+        made.part = self._placed(made, self._before)
         self._before = made
         self.calls.add(made.name)
-        if made.part is None and made.name in SILENT:
+        if made.part is IN_SILENCE:
             return made.make()
         self._requests.put(made)
         try:

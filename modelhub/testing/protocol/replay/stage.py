@@ -26,10 +26,9 @@ from modelhub.errors import Conflict, OutcomeUnknown, Unavailable
 from modelhub.hub import Hub
 from modelhub.records import Intent, PackRow, Pin, decode, encode
 from modelhub.results import Version
-from modelhub.testing.protocol.actors import DONE, Actor
 from modelhub.testing.protocol.client import Client, Task
 from modelhub.testing.protocol.explore import Step
-from modelhub.testing.protocol.model import Configuration, Message, Protocol, State, land
+from modelhub.testing.protocol.model import Configuration, Protocol, State
 from modelhub.testing.protocol.replay.calls import (
     READ_BACKS,
     Answer,
@@ -53,6 +52,7 @@ from modelhub.testing.protocol.replay.walks import (
     task_of,
 )
 from modelhub.testing.protocol.sweeper import Sweeper
+from modelhub.testing.protocol.turns import DONE, Actor, Message, land
 from modelhub.testing.protocol.world import Pack, Stores, facts
 
 _TRIES = {
@@ -227,7 +227,7 @@ class _Stage:
         if after.at in {DONE, "scan_intents"}:
             self._end(process, step, after)
         else:
-            assert process.pending, f"{step.actor} was to go on, and {_ending(process)}"
+            assert process.pending, f"{step.actor} was to go on, and {ending(process)}"
 
     def _process(self, step: Step[State]) -> Process:
         name = step.actor
@@ -245,7 +245,7 @@ class _Stage:
     def _pending(self, process: Process, step: Step[State]) -> Request:
         """The call that ``process`` waits to make, which must be one of ``step``."""
         call = process.pending
-        made = _ending(process) if call is None else f"calls {call} ({call.action or 'no step'})"
+        made = ending(process) if call is None else f"calls {call} ({call.action or 'no step'})"
         assert call is not None and call.action == step.action, (  # noqa: PT018 - one message
             f"{step.actor} was to {step.action}, and {made}"
         )
@@ -292,14 +292,14 @@ class _Stage:
             self._check_told(process, after, step)
         else:
             succeeds = step.outcome == "ok" and step.action != "read_log"
-            assert (process.error is None) == succeeds, f"the sweep {_ending(process)}"
+            assert (process.error is None) == succeeds, f"the sweep {ending(process)}"
 
     def _check_told(self, process: Process, client: Client, step: Step[State]) -> None:
         """Whether a verb ended as its client was told."""
         log = step.state.stores.log
         task = task_of(self._configuration, step.actor)
         own = [one.number for one in log if one.txid.startswith(f"{step.actor}.")]
-        told = f"{step.actor} is told {client.told}, and {_ending(process)}"
+        told = f"{step.actor} is told {client.told}, and {ending(process)}"
         if client.told in _TOLD:
             assert type(process.error) is _TOLD[client.told], told
             return
@@ -310,7 +310,7 @@ class _Stage:
             assert process.result.deleted == (task.op == "delete"), told
 
 
-def _ending(process: Process) -> str:
+def ending(process: Process) -> str:
     """How its verb ended."""
     if process.error is None:
         return f"returns {process.result}"

@@ -26,11 +26,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from modelhub.coordinator import log, packs, publish, storing, transaction
-from modelhub.testing.protocol.actors import Actor
 from modelhub.testing.protocol.client import Client, Task
 from modelhub.testing.protocol.explore import Step
 from modelhub.testing.protocol.model import Configuration, Protocol, State
 from modelhub.testing.protocol.sweeper import Sweeper
+from modelhub.testing.protocol.turns import Actor
 from modelhub.testing.protocol.world import facts
 
 SWEEPER = "sweeper"

@@ -1,0 +1,97 @@
+"""The search documents that the whole log asks for, model after model, in one pass over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby, islice
+from typing import NamedTuple
+
+from modelhub.coordinator import index, keys, versions
+from modelhub.coordinator.context import Context
+from modelhub.coordinator.log import Head, Sealed, chained, head_of, open_row
+from modelhub.coordinator.state import SNAPSHOT_EVERY, is_deleted, touched
+from modelhub.errors import CorruptData
+from modelhub.records import Edited, Published
+from modelhub.stores import Document, Row
+
+
+class Due(NamedTuple):
+    """A document that search is to hold, not rendered yet.
+
+    ``seq`` is the newest entry that touches it, ``metadata`` the digest of the row that it shows.
+    """
+
+    head: Head
+    published: Sealed
+    number: int
+    seq: int
+    metadata: str
+
+    @property
+    def id(self) -> str:
+        """As in every target."""
+        return index.document_id(self.head.name, self.number)
+
+
+def due(ctx: Context, unreadable: list[CorruptData], *, at: str = "") -> Iterator[Due]:
+    """One for each version of every model from ``at`` on, deleted ones included.
+
+    A model whose log is damaged keeps no other from search: why goes into ``unreadable``.
+    """
+    for name, rows in groupby(_log_rows(ctx, unreadable, at), key=lambda row: row[0]):
+        try:
+            yield from _of_model(name, (row for _, row in rows))
+        except CorruptData as exc:
+            unreadable.append(exc)
+
+
+def render(ctx: Context, batch: Sequence[Due], unreadable: list[CorruptData]) -> list[Document]:
+    """The documents of ``batch``, with external versions of epoch 0: one read for all metadata.
+
+    Of a version whose row is damaged ``unreadable`` says why.
+    """
+    live = [of for of in batch if not is_deleted(of.head.state, of.number)]
+    wanted = {of.id: keys.metadata(of.head.name, of.number, of.metadata) for of in live}
+    held = ctx.stores.rows.get_many(keys.METADATA, list(wanted.values()))
+    documents = []
+    for of in batch:
+        body = None
+        if of.id in wanted:
+            key = wanted[of.id]
+            try:
+                row = versions.open_metadata(key, held.get(key))
+            except CorruptData as exc:
+                unreadable.append(exc)
+                continue
+            body = index.render(of.head, of.published, row.metadata)
+        documents.append(Document(of.id, of.seq, body))
+    return documents
+
+
+def _log_rows(ctx: Context, unreadable: list[CorruptData], at: str) -> Iterator[tuple[str, Row]]:
+    for key, value in ctx.stores.rows.scan(keys.LOG, *keys.log_from(at)):
+        try:
+            name, _ = keys.parse_log(key)
+        except CorruptData as exc:
+            unreadable.append(exc)
+        else:
+            yield name, (key, value)
+
+
+def _of_model(name: str, rows: Iterator[Row]) -> Iterator[Due]:
+    """From its newest entry down: what touches a version is seen before its own entry is."""
+    opened = (open_row(*row) for row in rows)
+    newest = list(islice(opened, SNAPSHOT_EVERY))
+    head = head_of(name, newest)
+    touching: dict[int, int] = {}
+    edited: dict[int, str] = {}
+    for sealed in chained(name, chain(newest, opened), newest=head.seq):
+        change = sealed.entry.change
+        for number in touched(change):
+            touching.setdefault(number, sealed.entry.seq)
+        if isinstance(change, Edited):
+            edited.setdefault(change.number, change.metadata)
+        elif isinstance(change, Published):
+            number = change.number
+            metadata = edited.pop(number, change.version.metadata)
+            yield Due(head, sealed, number, touching.pop(number), metadata)

@@ -1,0 +1,279 @@
+"""Re-index: a new search target is filled beside the live one, and then takes its place.
+
+The new target is registered before the log is read. Whoever commits later reads the list of targets
+again after writing to those that it knew, and so writes to the new one too; whoever committed
+before is in the log. Documents carry external versions, so it does not matter who writes last.
+
+Nothing here waits for anybody: a run that lost its lease may go on for as long as it likes. The
+list of targets is one row that never holds the same bytes twice, and each change of it is a
+compare-and-set against what the run read while it still had its lease.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from msgspec.structs import replace
+
+from modelhub.content.ahead import mapped
+from modelhub.coordinator import bootstrap, index, keys
+from modelhub.coordinator.context import Context, Progress, ignore_progress, new_txid
+from modelhub.coordinator.due import Due, due, render
+from modelhub.coordinator.settle import change_row
+from modelhub.errors import Conflict, CorruptData, ModelhubError, OutcomeUnknown, Unavailable
+from modelhub.records import Reindexing, Targets, decode, encode
+from modelhub.results import Listing, Lost, Reindexed, ReindexMode
+
+_BATCH = 500
+_THREADS = 3
+_WRITE_TRIES = 4
+
+
+def reindex(
+    ctx: Context, mode: ReindexMode = "whole", progress: Progress = ignore_progress
+) -> Reindexed:
+    """Bring search up to the log; what is done in each mode, ``Hub.reindex`` says.
+
+    Raises:
+        Conflict: another run has the lease, or took it over.
+        Unavailable, OutcomeUnknown: a store stays away; the next run goes on from here.
+    """
+    run = _Run(ctx, progress)
+    try:
+        if mode == "whole" or (mode == "scheduled" and run.is_due):
+            return run.whole()
+        return run.incremental()
+    finally:
+        run.end()
+
+
+def new_name(now: datetime) -> str:
+    """How the name of a new target ends: tells its age, and is never used again."""
+    return f"{now:%Y%m%d}-{secrets.token_hex(6)}"
+
+
+class _Run:
+    """One run, which holds the lease. ``CorruptData`` that it met is in ``unreadable``."""
+
+    def __init__(self, ctx: Context, progress: Progress) -> None:
+        self._ctx = ctx
+        self._prefix = bootstrap.target_prefix(bootstrap.recognise(ctx))
+        self._progress = progress
+        self._unreadable: list[CorruptData] = []
+        self._documents = self._written = 0
+        self._lost: list[Lost] = []
+        self._row = ctx.stores.rows.get(keys.SYSTEM, keys.REINDEX)
+        now = ctx.clock.now()
+        self._state = Reindexing(run="", actor="", lease=now)
+        if self._row is not None:
+            # One that cannot be read says nothing, and what its run left is dropped like the rest.
+            with suppress(CorruptData):
+                self._state = decode(self._row, Reindexing, "the row of the re-index under way")
+        if now < self._state.lease:
+            raise Conflict(
+                f"a re-index by {self._state.actor} is under way",
+                remedy=f"Wait for it; if it died, another may begin at {self._state.lease:%H:%M} "
+                "UTC.",
+            )
+        self._renew_at = now
+        self._note(run=new_txid(), actor=ctx.principal)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to fill a target: one was begun, or the live one's form is out of date."""
+        targets = index.read_targets(self._ctx)
+        return bool(self._state.target) or targets.layout != index.LAYOUT
+
+    def whole(self) -> Reindexed:
+        """Fill a target from the log, or go on with the one that was begun, and swap."""
+        if index.read_targets(self._ctx).live != self._state.target:
+            epoch = self._begin_target()
+            self._fill(epoch)
+            self._compare(self._state.target, epoch)
+            self._ctx.stores.search.refresh(self._state.target)
+            self._change_targets(self._swapped)
+        self._change_targets(self._alone)
+        dropped = self._drop_others()
+        target = self._state.target
+        self._note(target="", at="", filled=False)
+        return self._result("whole", target, dropped)
+
+    def incremental(self) -> Reindexed:
+        """Compare the live target's sequences, and write documents that are lost or behind."""
+        targets = index.read_targets(self._ctx)
+        self._compare(targets.live, targets.epoch)
+        return self._result("incremental", targets.live, ())
+
+    def end(self) -> None:
+        """Let the next run begin at once."""
+        # Where the store stays away, it begins when the lease is over.
+        with suppress(ModelhubError):
+            self._note(lease=self._ctx.clock.now())
+
+    # --- the lease -----------------------------------------------------------------------------
+
+    def _note(self, **changes: Any) -> None:
+        """Put how far this run got, and prolong its lease.
+
+        Raises:
+            Conflict: it lost its lease, and another run took over.
+        """
+        now = self._ctx.clock.now()
+        lease_s = self._ctx.patience.lease_s
+        self._renew_at = now + timedelta(seconds=lease_s / 3)
+        state = replace(self._state, **{"lease": now + timedelta(seconds=lease_s), **changes})
+        row = encode(state)
+        if not change_row(self._ctx, keys.REINDEX, self._row, row):
+            raise Conflict("another re-index began meanwhile", remedy="Leave it to that one.")
+        self._row, self._state = row, state
+
+    def _renew(self, **changes: Any) -> None:
+        if self._ctx.clock.now() >= self._renew_at:
+            self._note(**changes)
+
+    # --- the targets ---------------------------------------------------------------------------
+
+    def _begin_target(self) -> int:
+        """Make and register the target to be filled; the epoch of its documents."""
+        search = self._ctx.stores.search
+        begun = self._state
+        if begun.layout != index.LAYOUT or begun.target not in search.targets():
+            begun = replace(begun, target="")
+        if not begun.target:
+            # Named here before it is made: what no list and no row names may be dropped.
+            name = new_name(self._ctx.clock.now())
+            self._note(target=self._prefix + name, layout=index.LAYOUT, at="", filled=False)
+        search.create_target(self._state.target)
+        return self._change_targets(self._registered).epoch
+
+    def _registered(self, targets: Targets) -> Targets:
+        """With the new target beside the live one, and none that an earlier run gave up."""
+        return replace(targets, targets=(targets.live, self._state.target))
+
+    def _swapped(self, targets: Targets) -> Targets:
+        if self._state.target not in targets.targets:
+            raise Conflict(
+                f"the search target {self._state.target} was given up meanwhile",
+                remedy="Run `modelhub admin reindex` again.",
+            )
+        return replace(targets, live=self._state.target, layout=self._state.layout)
+
+    def _alone(self, targets: Targets) -> Targets:
+        return replace(targets, targets=(targets.live,))
+
+    def _change_targets(self, change: Callable[[Targets], Targets]) -> Targets:
+        """Change the list by compare-and-set, until it is as wanted."""
+        while True:
+            value = self._ctx.stores.rows.get(keys.SYSTEM, keys.SEARCH)
+            standing = index.take_targets(self._ctx, value)
+            wanted = change(standing)
+            if wanted == standing:
+                return standing
+            self._note()  # after the reading: whoever took over reads a list that this one changed
+            if change_row(self._ctx, keys.SEARCH, value, encode(wanted)):
+                return wanted
+
+    def _drop_others(self) -> tuple[str, ...]:
+        """Drop what is not registered: the target before, and what runs left that died."""
+        search = self._ctx.stores.search
+        found = [name for name in search.targets() if name.startswith(self._prefix)]
+        # After the listing: whoever took over since may have made one that is in it.
+        self._note()
+        registered = index.read_targets(self._ctx).targets
+        others = tuple(name for name in found if name not in registered)
+        for name in others:
+            search.drop_target(name)
+        return others
+
+    # --- the documents -------------------------------------------------------------------------
+
+    def _fill(self, epoch: int) -> None:
+        if self._state.filled:
+            return
+        target = self._state.target
+
+        def write(batch: Sequence[Due]) -> tuple[str, int]:
+            written = self._write(target, batch, epoch)
+            # Those of the last model may not be all in this batch.
+            return batch[-1].head.name, written
+
+        found = due(self._ctx, self._unreadable, at=self._state.at)
+        for at, written in mapped(write, _batches(found), threads=_THREADS):
+            self._renew(at=at)
+            self._written += written
+            self._progress("reindex", self._written, 0)
+        self._note(filled=True)
+
+    def _compare(self, target: str, epoch: int) -> None:
+        """Write what the target lacks, or has an older version of."""
+
+        def compare(batch: Sequence[Due]) -> tuple[int, int]:
+            return len(batch), self._repair(target, batch, epoch)
+
+        found = due(self._ctx, self._unreadable)
+        for looked_at, written in mapped(compare, _batches(found), threads=_THREADS):
+            self._renew()
+            self._documents += looked_at
+            self._written += written
+            self._progress("compare", self._documents, 0)
+
+    def _repair(self, target: str, batch: Sequence[Due], epoch: int) -> int:
+        lacking = self._lacking(target, batch, epoch)
+        # A publisher's document may be on its way. What is not there once nobody owes it is lost.
+        unowed = [of for of in lacking if not self._is_owed(of.head.name)]
+        for of in self._lacking(target, unowed, epoch):
+            self._lost.append(Lost(target=target, id=of.id))
+        return self._write(target, lacking, epoch)
+
+    def _lacking(self, target: str, batch: Sequence[Due], epoch: int) -> list[Due]:
+        """Those of which the target has no document, or an older one."""
+        held = self._ctx.stores.search.get(target, [of.id for of in batch]) if batch else {}
+        return [
+            of
+            for of in batch
+            if of.id not in held or held[of.id].version < index.external_version(of.seq, epoch)
+        ]
+
+    def _is_owed(self, name: str) -> bool:
+        """Whether an intent says that search is behind."""
+        scan = self._ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range(name), limit=1)
+        return next(iter(scan), None) is not None
+
+    def _write(self, target: str, batch: Sequence[Due], epoch: int) -> int:
+        """Write the documents of ``batch``; how many could be rendered."""
+        if not batch:
+            return 0
+        documents = render(self._ctx, batch, self._unreadable)
+        versioned = [index.at_epoch(document, epoch) for document in documents]
+        for attempt in range(1, _WRITE_TRIES + 1):
+            try:
+                self._ctx.stores.search.write(target, versioned)
+            except (Unavailable, OutcomeUnknown):
+                if attempt == _WRITE_TRIES:
+                    raise
+                self._ctx.back_off(attempt)
+            else:
+                break
+        return len(versioned)
+
+    def _result(self, mode: str, target: str, dropped: tuple[str, ...]) -> Reindexed:
+        return Reindexed(
+            mode=mode,
+            target=target,
+            documents=self._documents,
+            written=self._written,
+            lost=Listing(Lost, self._lost),
+            damaged=tuple(dict.fromkeys(error.message for error in self._unreadable)),
+            dropped=dropped,
+        )
+
+
+def _batches(found: Iterable[Due]) -> Iterator[list[Due]]:
+    source = iter(found)
+    while batch := list(islice(source, _BATCH)):
+        yield batch
