@@ -154,6 +154,7 @@ class Hub:
         expect: str | None = None,
         request_id: str | None = None,
         skip_identical: bool = False,
+        wait_search: bool = False,
         exclude: Sequence[str] = (),
         follow_symlinks: bool = False,
         policy: StoragePolicy | None = None,
@@ -174,6 +175,8 @@ class Hub:
                 version that it made before instead of making a second one.
             skip_identical: where the head of the branch has the same files, byte for byte, return
                 that version and publish none, whatever the metadata.
+            wait_search: return when searches find the version; else they do within about a second,
+                or when search is back.
             exclude: patterns of files to leave out, as in ``.gitignore``; ``.modelhubignore`` in
                 the folder is honoured too.
             follow_symlinks: store what links point to; without it a link is refused.
@@ -189,6 +192,8 @@ class Hub:
             Forbidden: a file cannot be read.
             Conflict: the head is not the expected one, or a file changed while it was read.
             OutcomeUnknown: the row store went away during the commit; repeat with a request id.
+            Unavailable: a store is away. Of ``wait_search`` alone the message says that the version
+                was published.
             NotInstalled: arrays were given, and safetensors is missing.
         """
         plain = names.model_name(name)
@@ -219,6 +224,9 @@ class Hub:
             push.bases = tuple(self._number_of(base) for base in parsed)
             head = commit(self._ctx, plain, push)
             version = _version(head, push)
+            if wait_search:
+                assert push.published is not None
+                index.wait(self._ctx, head, push.published)
             return self._with_identical(head, push, version) if push.stored_before else version
 
     def _with_identical(self, head: Head, push: publish.Push, version: Version) -> Version:

@@ -38,6 +38,7 @@ message = click.option("-m", "--message", metavar="TEXT", default="", help="Why,
 @click.option("--expect", metavar="REV", help="Only if the branch's head is this.")
 @click.option("--request-id", metavar="ID", help="Repeating an ID makes no second version.")
 @click.option("--skip-identical", is_flag=True, help="None, if the branch's head has these files.")
+@click.option("--wait-search", is_flag=True, help="Return when searches find it.")
 @click.option(
     "--exclude", metavar="PATTERN", multiple=True, help="As in .modelhubignore; repeatable."
 )

@@ -12,9 +12,9 @@ from typing import Any
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.log import Head, Sealed, since_entry
-from modelhub.coordinator.state import head_number, is_deleted, refs_at, touched
+from modelhub.coordinator.state import head_number, is_deleted, refs_at, subject, touched
 from modelhub.describe.facts import facts_text
-from modelhub.errors import CorruptData, ModelhubError, NotFound
+from modelhub.errors import CorruptData, ModelhubError, NotFound, Unavailable
 from modelhub.records import Metadata, Published, Targets, decode
 from modelhub.stores import Document, Hits, Query
 
@@ -204,6 +204,23 @@ def publish_documents(ctx: Context, head: Head, known: Mapping[int, Metadata]) -
         return False
     ctx.breaker.record(ok=True)
     return not unreadable
+
+
+def wait(ctx: Context, head: Head, published: Sealed) -> None:
+    """Return when searches find a version as of ``head``.
+
+    Raises:
+        Unavailable: search does not take it, or does not answer.
+    """
+    try:
+        refresh(ctx, head, published.entry.seq - 1)
+        ctx.stores.search.refresh(read_targets(ctx).live)
+    except ModelhubError as exc:
+        revision = f"{head.name}@{subject(published.entry.change)}"
+        raise Unavailable(
+            f"{revision} is published, and search does not show it yet: {exc.message}",
+            remedy="Search shows it once it is back and `modelhub admin sweep` ran.",
+        ) from exc
 
 
 def refresh(ctx: Context, head: Head, since: int) -> int:

@@ -67,6 +67,12 @@ def prepared(*steps: Callable[[Hub], object]) -> Callable[[Stores], None]:
     return prepare
 
 
+def search_is_whole(stores: Stores, _effect: bool) -> None:
+    """Whichever target answers, it shows the one version that is left."""
+    found = open_process(stores)[0].search(all_versions=True)
+    assert [hit.number for hit in found.hits] == [2]
+
+
 def versions_are(*expected: dict[str, bytes]) -> Callable[[Stores, bool], None]:
     """All of them, or all but the last."""
 
@@ -186,6 +192,14 @@ def scenarios(folders: dict[int, Path]) -> dict[str, Scenario]:
             lambda hub: hub.branch.move(NAME, "main", "1"),
             lambda stores: named(stores, "main") == 1,
             head_is(1, 2),
+        ),
+        Scenario(
+            "re-index",
+            prepared(one, two, lambda hub: hub.delete(f"{NAME}@1")),
+            lambda hub: hub.reindex(),
+            lambda _: True,
+            search_is_whole,
+            settles=True,
         ),
     ]
     return {scenario.name: scenario for scenario in found}
