@@ -162,7 +162,8 @@ class Database:
     def _open(self, mode: str) -> sqlite3.Connection:
         refuse_network_file_system(self.path)
         connection = sqlite3.connect(
-            f"file:{quote(os.fsencode(self.path))}?mode={mode}",
+            # With an empty authority: a path that begins with two slashes would be taken for one.
+            f"file://{quote(os.fsencode(self.path.absolute()))}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,

@@ -282,6 +282,14 @@ def test_a_full_disk_makes_the_store_unavailable_and_changes_nothing(
     assert raw(path, "SELECT count(*) FROM t") == [(11,)]
 
 
+def test_a_path_with_two_leading_slashes_is_a_path(tmp_path: Path) -> None:
+    store = SqliteRows(Path(f"/{tmp_path}/rows.sqlite"))
+    store.create_tables(["t"])
+    store.put("t", b"k", b"v")
+    store.close()
+    assert (tmp_path / "rows.sqlite").is_file()
+
+
 class _FailsToCommit(sqlite3.Connection):
     code = 0
 

@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import modelhub
-from modelhub.coordinator.context import Progress
+from modelhub.coordinator.context import Patience, Progress
 from modelhub.errors import Conflict, OutcomeUnknown, Unavailable
 from modelhub.hub import Hub
 
 PAUSE_S = 0.2
 """How long somebody waits after a call that failed."""
+
+LEASE_S = 1.0
+"""Of a re-index, so that nobody waits long for the next one."""
 
 SHARED = random.Random("shared").randbytes(100_000)
 
@@ -153,12 +157,32 @@ def snapshot(hub: str, revision: str) -> None:
     say(folder=str(opened.snapshot(revision)))
 
 
+def reindex(hub: str) -> None:
+    """Re-index, and say after each batch how far it is. Its lease is over soon after it died."""
+    opened = modelhub.connect(hub)
+    opened._ctx.patience = Patience(lease_s=LEASE_S)
+
+    def progress(phase: str, done: int, _total: int) -> None:
+        say(phase=phase, done=done)
+
+    while True:
+        try:
+            result = opened.reindex(progress=progress)
+        except Conflict as error:
+            say(waits=error.message)
+            time.sleep(LEASE_S / 4)
+        else:
+            say(target=result.target, lost=[one.id for one in result.lost], dropped=result.dropped)
+            return
+
+
 VERBS: dict[str, Callable[..., None]] = {
     "publish": publish,
     "churn": churn,
     "push": push,
     "pull": pull,
     "snapshot": snapshot,
+    "reindex": reindex,
 }
 
 if __name__ == "__main__":
