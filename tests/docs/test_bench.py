@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import hdfs, local, patterns, peers, series, tensor
+from tests.bench import hdfs, local, patterns, peers, search, series, tensor
 from tests.bench.rounds import STEPS
 from tests.live.stack import LiveStack
 
@@ -72,6 +72,20 @@ def test_the_series_on_hdfs_runs_beside_the_shell(stack: LiveStack, files: tuple
     assert set(figures) == {"modelhub fast", "FsShell"}
     assert figures["FsShell"]["push first"]["stored_bytes"] >= 1 << 20
     assert figures["modelhub fast"]["push first"]["stored_bytes"] >= 1 << 20
+
+
+@pytest.mark.parametrize("where", [(), ("--live",)], ids=["embedded", "live"])
+def test_search_is_filled_and_asked(
+    stack: LiveStack, files: tuple[str, ...], where: tuple[str, ...]
+) -> None:
+    assert stack
+    search.main([*files, *where, "--versions", "600"])
+    figures = {row["what"]: row["figure"] for row in written(files)["rows"]}
+    for mode in ("whole", "incremental"):
+        assert figures[f"{mode}: documents a second"] > 0
+        assert figures[f"{mode}: memory at most"] > 0
+    assert figures["whole: rendering"] < 50
+    assert figures["search: 95 of 100 take at most"] > 0
 
 
 def test_the_data_is_made_and_named(
