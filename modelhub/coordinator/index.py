@@ -18,6 +18,9 @@ from modelhub.errors import CorruptData, ModelhubError, NotFound
 from modelhub.records import Metadata, Published, Targets, decode
 from modelhub.stores import Document
 
+LAYOUT = 2
+"""The version of what a document holds, and of the targets that take it."""
+
 _EPOCH = 2**40
 _BATCH = 500
 # A publisher waits no longer for each target: its change stands, and the sweeper can do this.
@@ -33,6 +36,7 @@ def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
     """The body of a live version's document, as of ``head``."""
     change = published.entry.change
     assert isinstance(change, Published)
+    version = change.version
     return {
         "name": head.name,
         "number": change.number,
@@ -41,11 +45,23 @@ def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
         "card": metadata.card,
         "labels": list(metadata.labels),
         "facts": facts_text(metadata),
+        "owner": metadata.owner,
+        "creator": metadata.creator,
+        "datasets": list(metadata.datasets),
+        "framework": metadata.framework,
+        "licence": metadata.licence,
+        "params": metadata.params,
+        "metrics": metadata.metrics,
+        "extra": metadata.extra,
+        "bases": [*version.bases, *metadata.bases],
+        "parents": [document_id(head.name, parent) for parent in change.parents],
+        "origin": document_id(head.name, version.origin) if version.origin else "",
         "message": published.entry.message,
         "actor": published.entry.actor,
         "created": published.entry.time.isoformat(),
         "digest": published.digest,
-        "size_bytes": change.version.size_bytes,
+        "size_bytes": version.size_bytes,
+        "files": version.files,
         "branches": list(refs_at(head.state.branches, change.number)),
         "tags": list(refs_at(head.state.tags, change.number)),
         "aliases": list(refs_at(head.state.aliases, change.number)),

@@ -23,6 +23,7 @@ from modelhub.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from modelhub.query.parse import parse
 from modelhub.stores import TEXT_FIELDS, Document, Query, SearchIndex
 from modelhub.testing.contracts import SearchBackend
 from modelhub.testing.contracts.search import CALLS
@@ -40,7 +41,7 @@ TEXTS = [
 ]
 QUERIES = [
     *("classifier", "Classifiers", "translation", "class", "cafe zurich", "CAFÉ", "bert base"),
-    *("STRASSE", "модель елка", "gpt-2", "bert_base", "NOT", "nlp.sentiment-v2", "sentiment"),
+    *("STRASSE", "модель елка", "gpt-2", "bert_base", '"NOT"', "nlp.sentiment-v2", "sentiment"),
     *("v2 nlp", "nlp.sentiment", "sentiment-v2-large", "情感分析", "情感", "感", "情", "BERT 情感"),
     *("感情", "分割 图像", "データ", "モデル", "국", "감성", "𠮷野", "c++", "c", "example.org"),
     *("x" * 4096, "bert的", "BERT的中文", "情感分析 model", "…", "the"),
@@ -83,7 +84,7 @@ def raw(stack: SearchStack) -> Raw:
 
 
 def found(index: SearchIndex, target: str, text: str) -> list[str]:
-    hits = index.search(target, Query(text=text, current_only=False, limit=100)).hits
+    hits = index.search(target, Query(where=parse(text), current_only=False, limit=100)).hits
     return [hit.id for hit in hits]
 
 
@@ -268,7 +269,7 @@ def test_a_blocked_index_refuses_writes_and_says_how_to_lift_the_block(
     with pytest.raises(Unavailable, match=f"{stack.search_url}.*blocked by") as caught:
         index.write(target, [Document("b", 1, {"name": "b"}), Document("a", 2, None)])
     assert ("Free disk space" in caught.value.remedy) == (block == "read_only_allow_delete")
-    assert index.search(target, Query(text="alpha")).total == 1
+    assert index.search(target, Query(where=parse("alpha"))).total == 1
     raw("PUT", f"/{target}/_settings", {"index": {f"blocks.{block}": None}})
     index.write(target, [Document("b", 1, {"name": "b"})])
 

@@ -244,11 +244,11 @@ def check_swept(hub: Hub) -> None:
     assert (status.intents, status.search_lag and status.search_lag.changes) == (0, 0)
     for target in stores.search.targets():
         stores.search.refresh(target)
-    found = {
-        (hit.name, hit.number)
-        for offset in range(0, 10_000, 1000)
-        for hit in hub.search("", limit=1000, offset=offset, all_versions=True).hits
-    }
+    page = hub.search("", limit=1000, all_versions=True)
+    found = {(hit.name, hit.number) for hit in page.hits}
+    while page.next is not None:
+        page = hub.search("", limit=1000, all_versions=True, after=page.next)
+        found |= {(hit.name, hit.number) for hit in page.hits}
     live = {
         (model, entry.number)
         for model in MODELS
