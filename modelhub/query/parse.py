@@ -209,6 +209,8 @@ def _field(token: Token) -> str:
 def _fielded(field: str, token: Token) -> Clause:
     kind, quoted = kind_of(field), token.type == "QUOTED"
     text = _unquoted(token) if quoted else str(token)
+    if kind in {Kind.TEXT, Kind.NAME} and token.startswith("/"):
+        raise _regular_expression(token)
     if kind is Kind.TEXT:
         return Phrase(text, field) if quoted else Word(_plain(token), field)
     with _at(token):
@@ -240,12 +242,16 @@ def _plain(token: Token, text: str | None = None) -> str:
             "It can end the value of a keyword or a name, as in name:nlp.*; or put it into quotes.",
         )
     if len(plain) > 2 and plain[0] == plain[-1] == "/":
-        raise _refusal(
-            _start(token),
-            f"{shown(plain)} looks like a regular expression, and there are none",
-            "Put it into quotes to search for its words.",
-        )
+        raise _regular_expression(token)
     return plain
+
+
+def _regular_expression(token: Token) -> InvalidInput:
+    return _refusal(
+        _start(token),
+        f"{shown(token)} looks like a regular expression, and there are none",
+        "Put it into quotes to search for its words.",
+    )
 
 
 def _unquoted(token: Token) -> str:
