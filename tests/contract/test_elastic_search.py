@@ -117,9 +117,9 @@ def test_the_shorter_of_two_names_with_the_same_word_ranks_higher(
     assert found(index, target, "nlp.sentiment-v2") == names[1::-1]
 
 
-def test_a_text_of_a_thousand_names_is_searched_for(index: SearchIndex, target: str) -> None:
+def test_a_name_of_a_thousand_parts_is_searched_for(index: SearchIndex, target: str) -> None:
     alphabet = "abcdefghijklmnopqrstuvwxyz012345"
-    text = " ".join(f"{a}.{b}" for a in alphabet for b in alphabet)[:4096]
+    text = "-".join(f"{a}.{b}" for a in alphabet for b in alphabet)[:4095]
     index.write(target, [Document("a", 1, {"card": text}), Document("b", 1, {"card": text[4:]})])
     index.refresh(target)
     assert found(index, target, text) == ["a"]
@@ -257,6 +257,24 @@ def test_a_target_with_another_mapping_is_named_with_the_way_to_mend_it(
         with pytest.raises(CorruptData, match=target) as caught:
             CALLS[call](index, target)
         assert "reindex" in caught.value.remedy
+
+
+def test_a_target_of_an_earlier_layout_takes_no_document_of_this_one(
+    index: SearchIndex, target: str, raw: Raw, elastic: SearchBackend
+) -> None:
+    index.drop_target(target)
+    earlier = {
+        "id": {"type": "keyword"},
+        "current": {"type": "boolean"},
+        "body": {"enabled": False},
+    }
+    words = {field: {"type": "text"} for field in TEXT_FIELDS}
+    mappings = {"dynamic": "strict", "properties": {**earlier, **words}}
+    raw("PUT", f"/{target}.index", {"aliases": {target: {}}, "mappings": mappings})
+    with pytest.raises(CorruptData, match=target) as caught:
+        index.write(target, [Document("a", 1, {"name": "alpha", "owner": "ops"})])
+    assert "modelhub admin reindex" in caught.value.remedy
+    assert elastic.raw_get(target, "a") is None
 
 
 @pytest.mark.parametrize("block", ["read_only_allow_delete", "write"])

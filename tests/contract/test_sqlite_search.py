@@ -144,3 +144,17 @@ def test_a_damaged_document_is_named_and_not_served(index: SqliteSearch, path: P
         index.search("t", Query(where=parse("alpha")))
     with pytest.raises(CorruptData, match="m@7"):
         list(index.scan("t"))
+
+
+@pytest.mark.parametrize("call", ["write", "search", "near"])
+def test_a_target_of_an_earlier_release_is_left_as_it_is_and_names_the_way_out(
+    index: SqliteSearch, path: Path, call: str
+) -> None:
+    index.write("t", [Document("a", 1, {"name": "alpha"})])
+    raw(path, "DROP TABLE numbers_1")  # which earlier releases did not make
+    with pytest.raises(CorruptData, match="'t'") as caught:
+        CALLS[call](index, "t")
+    assert "modelhub admin reindex" in caught.value.remedy
+    assert list(index.scan("t")) == [Document("a", 1, {"name": "alpha"})]
+    index.drop_target("t")
+    assert raw(path, "SELECT name FROM sqlite_master WHERE name LIKE 'documents%'") == []
