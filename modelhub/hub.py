@@ -582,7 +582,7 @@ class Hub:
         ``text`` is words in any script (Chinese, Japanese and Korean need no spaces), ``"a
         phrase"``, ``field:value``, ``name:nlp.*``, ranges such as ``created:>=2026-01-01``,
         ``size:<2GB`` and ``param.lr:0.01..0.1``, joined by AND, OR, NOT (or ``-``) and parentheses.
-        One or two words must both occur, of more three quarters.
+        One or two words must both occur, of more a third.
 
         Args:
             text: what to look for.

@@ -35,18 +35,18 @@ RUN = re.compile(rf"([{_CJK}]+)|({_WORD}(?:[._-]+{_WORD})*)")
 JOINT = re.compile(r"[._-]+")
 """What joins the parts of a name."""
 _ACCENT = re.compile("[\u0300-\u036f]+")
-_SENTENCE = 5  # from so many characters on a run is more than one word of any such language
+_TWO_WORDS = 4  # what most Chinese runs of so many characters are; longer ones are more
 
 _STOP_WORDS = frozenset(
     stem(word)
     for word in re.findall(
         "[a-z]+",
-        "a an and any are as at be by can do for from has have how i in is it its me my of on or"
-        " our please that the their them this to want was we what when where which who will with"
-        " you your",
+        "a an and any are as at be by can do does find for from has have how i in is it its me my"
+        " need of on or our please should some that the their them there this to want was we what"
+        " when where which who will with would you your",
     )
 )
-_STOP_CHARS = frozenset("的了和与及或是在对把被从用为我你这那个")
+_STOP_CHARS = frozenset("的了和与及或是把被我你这那吗呢么哪")
 _SPELT = ("name", "title", "labels", "description", "facts")
 
 
@@ -109,19 +109,20 @@ def phrases(part: Word | Phrase) -> list[Words]:
 
 
 def terms(bag: Bag) -> Terms:
-    """What of a bag has to occur.
+    """What of a bag has to occur: all of one or two terms, of more a third.
 
-    One or two terms both have to; of more, three quarters. Of a long run of characters half the
-    pairs have to occur: the others reach from one word into the next.
+    Asking for more of them loses what ranking would have put first: people name things in words
+    that the description has not. So with a long run of characters, many of whose pairs reach from
+    one word into the next: of those a third has to occur.
     """
     if bag.any:
         each = dict.fromkeys(Term((words,), 1) for part in bag.words for words in _pieces(part))
         return Terms(tuple(term for term in each if not _is_stop_word(term)), 1)
-    found = dict.fromkeys(term for part in bag.words for term in _terms(part))
-    if len(found) > 2:
-        found = dict.fromkeys(term for term in found if not _is_stop_word(term)) or found
-    count = len(found)
-    return Terms(tuple(found), count if count <= 2 else max(2, count * 3 // 4))
+    found = tuple(dict.fromkeys(term for part in bag.words for term in _terms(part)))
+    if len(found) <= 2:
+        return Terms(found, len(found))
+    telling = tuple(term for term in found if not _is_stop_word(term)) or found
+    return Terms(telling, _third(len(telling)))
 
 
 def ranked(where: Clause | None) -> list[Words]:
@@ -152,11 +153,18 @@ def _terms(part: Word | Phrase) -> Iterator[Term]:
         yield from [Term(found, len(found))] if found else []
         return
     for run in _runs(part.text):
-        if len(run.chars) < _SENTENCE:
+        pairs = dict.fromkeys((pair,) for pair in run.words)
+        if len(run.chars) < _TWO_WORDS:
             yield Term((run.words,), 1)
+        elif len(run.chars) == _TWO_WORDS:
+            yield Term((run.words[:1], run.words[2:]), 2)
         else:
-            telling = [pair for pair in run.words if not _is_empty(pair)] or run.words
-            yield Term(tuple((pair,) for pair in dict.fromkeys(telling)), (len(telling) + 1) // 2)
+            telling = tuple(pair for pair in pairs if not _is_empty(*pair)) or tuple(pairs)
+            yield Term(telling, _third(len(telling)))
+
+
+def _third(count: int) -> int:
+    return max(1, count // 3)
 
 
 def _is_stop_word(term: Term) -> bool:

@@ -125,7 +125,7 @@ def search(
 
     Besides words: "a phrase", owner:ops, name:nlp.*, size:<2GB, created:>=2026-05,
     param.lr:0.01..0.1, joined by AND, OR, NOT (or -) and parentheses. One or two words must both
-    occur, of more three quarters.
+    occur, of more a third.
     """
     if not words and like is None:
         raise click.UsageError("Missing argument 'WORDS...'; '' finds everything.")

@@ -30,7 +30,10 @@ class Phrase(msgspec.Struct, frozen=True, tag=True):
 
 
 class Bag(msgspec.Struct, frozen=True, tag=True):
-    """Words and phrases side by side: most of them occur, or (``any``) at least a part of one."""
+    """Words and phrases side by side: enough of them occur, or (``any``) at least a part of one.
+
+    How many are enough is for ``backends.words`` to say, which knows what a word is.
+    """
 
     words: tuple[Word | Phrase, ...]
     any: bool = False
