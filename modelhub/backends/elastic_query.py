@@ -15,6 +15,9 @@ from modelhub.stores import EXACT_NAME, FACET_VALUES, TEXT_FIELDS, Query
 
 Json = dict[str, Any]
 
+PER_INDEX: Json = {"indices": {"terms": {"field": "_index", "size": 10_000}}}
+"""How many documents each index has."""
+
 _NOTHING: Json = {"match_none": {}}
 _CANDIDATES = 50
 

@@ -21,7 +21,7 @@ from modelhub.backends.elastic_documents import (
     read_document,
 )
 from modelhub.backends.elastic_errors import failed_items, no_shard, reading, unread, writing
-from modelhub.backends.elastic_query import counting, matching, sorting, suggesting
+from modelhub.backends.elastic_query import PER_INDEX, counting, matching, sorting, suggesting
 from modelhub.backends.elastic_server import Server
 from modelhub.backends.highlights import highlight
 from modelhub.backends.spelling import nearest
@@ -295,15 +295,22 @@ class ElasticIndex:
     def describe(self) -> dict[str, Any]:
         """Kind, address, version, health; bytes on disk and documents held in each target.
 
-        Those of other hubs with the same prefix are among them.
+        Those of other hubs with the same prefix are among them. Where shards are missing, nobody
+        knows how many documents there are.
         """
         client, ours = self._server.client(), f"{self._prefix}*{INDEX}"
         with reading(self._server):
             version = client.info()["version"]["number"]
             health = client.cluster.health()["status"]
+            held = client.indices.stats(index=ours, metric=["store"])["indices"]
+            documents = {}
             if health != "red":  # It would wait for the shards that are missing.
                 client.indices.refresh(index=ours)
-            held = client.indices.stats(index=ours, metric=["docs", "store"])["indices"]
+                # What the statistics call documents are also the pairs of each.
+                counted = client.search(index=ours, size=0, aggregations=PER_INDEX)
+                buckets = counted["aggregations"]["indices"]["buckets"]
+                found = {bucket["key"]: bucket["doc_count"] for bucket in buckets}
+                documents = {index.removesuffix(INDEX): found.get(index, 0) for index in held}
         primaries = {index.removesuffix(INDEX): of["primaries"] for index, of in held.items()}
         return {
             "kind": "elasticsearch",
@@ -311,7 +318,7 @@ class ElasticIndex:
             "version": version,
             "health": health,
             "bytes": {target: of["store"]["size_in_bytes"] for target, of in primaries.items()},
-            "documents": {target: of["docs"]["count"] for target, of in primaries.items()},
+            "documents": documents,
         }
 
     def close(self) -> None:

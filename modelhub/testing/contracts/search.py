@@ -579,7 +579,7 @@ class SearchIndexContract:
     def test_the_description_says_where_and_what_it_is(
         self, index: SearchIndex, target: str, add: Add
     ) -> None:
-        add("a", name="a")
+        add("a", name="a", params={"lr": 0.1, "optimizer": "adam"}, metrics={"f1": 0.9})
         description = msgspec.json.decode(msgspec.json.encode(index.describe()))
         assert {"kind", "address", "version"} <= description.keys()
         assert description["documents"][target] == 1
