@@ -213,7 +213,7 @@ def test_hostile_options_are_refused(hub: Hub, options: dict[str, Any]) -> None:
     [
         *("'; DROP TABLE documents_1; --", '"} OR 1=1" \' \\', 'label:\'";--" x', "${jndi:ldap}"),
         *(
-            "NEAR/2 ^ {a b} : c",
+            "NEAR/7 ^ {x y} : z",
             "owner:{}",
             'title:"a\\" OR b"',
             'param."\'; --":1',
