@@ -46,7 +46,10 @@ def highlight(body: Mapping[str, Any], where: Clause | None) -> Highlight | None
 
 
 def _marks(text: str, sought: frozenset[str]) -> Iterator[_Mark]:
-    """The places of ``text`` that hold a word, a pair of characters or one that is sought."""
+    """The places of ``text`` that hold a word, a pair of characters or one that is sought.
+
+    A word that no piece could hold is not shown.
+    """
     for run in RUN.finditer(text):
         start = run.start()
         if run[1]:
@@ -60,7 +63,7 @@ def _marks(text: str, sought: frozenset[str]) -> Iterator[_Mark]:
         else:
             for part in JOINT.split(run[2]):
                 word = stem(folded(part))
-                if word in sought:
+                if word in sought and len(part) <= PIECE_CHARS:
                     yield _Mark(start, start + len(part), word)
                 start += len(part)
                 start += len(_joint(text, start))

@@ -84,7 +84,12 @@ def test_a_hit_shows_its_words(
 
 @pytest.mark.parametrize(
     ("body", "text"),
-    [({"name": "cat"}, "cat"), ({"card": "cat"}, "owner:cat"), ({"card": "cat"}, "")],
+    [
+        ({"card": "x" * 4000}, "x" * 4000),
+        ({"name": "cat"}, "cat"),
+        ({"card": "cat"}, "owner:cat"),
+        ({"card": "cat"}, ""),
+    ],
 )
 def test_a_hit_that_shows_nothing_has_no_highlight(body: dict[str, object], text: str) -> None:
     assert highlight(body, parse(text)) is None
