@@ -37,6 +37,7 @@ from modelhub.coordinator import (
     relatives,
     restore,
     retire,
+    spelt,
     status,
     sweep,
     verify,
@@ -46,6 +47,7 @@ from modelhub.coordinator import (
 from modelhub.coordinator.cache import Cache
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head
+from modelhub.coordinator.similar import similar
 from modelhub.coordinator.state import exists
 from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
@@ -53,6 +55,8 @@ from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
 from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
 from modelhub.names import DEFAULT_BRANCH, Revision
+from modelhub.query.clauses import And, Clause
+from modelhub.query.fields import SCORE, facet_of, sort_of
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
 from modelhub.refs import Aliases, Branches, Tags
 from modelhub.results import (
@@ -68,7 +72,6 @@ from modelhub.results import (
     ModelSummary,
     Reindexed,
     ReindexMode,
-    SearchHit,
     SearchResult,
     Status,
     Sweep,
@@ -575,25 +578,67 @@ class Hub:
         return Listing(LogEntry, listed)
 
     def search(
-        self, text: str = "", *, limit: int = 20, offset: int = 0, all_versions: bool = False
+        self,
+        text: str = "",
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        all_versions: bool = False,
+        sort: str = SCORE,
+        facets: Sequence[str] = (),
+        like: str | None = None,
     ) -> SearchResult:
-        """The versions in whose names and descriptions every word of ``text`` occurs, best first.
+        """The versions that match ``text``, best first; all of them where it is empty.
 
-        Chinese, Japanese and Korean need no spaces. Only each model's current version is searched,
-        unless ``all_versions``. ``limit`` is at most 1,000, ``offset`` at most 10,000.
+        ``text`` is words in any script (Chinese, Japanese and Korean need no spaces), ``"a
+        phrase"``, ``field:value``, ``name:nlp.*``, ranges such as ``created:>=2026-01-01``,
+        ``size:<2GB`` and ``param.lr:0.01..0.1``, joined by AND, OR, NOT (or ``-``) and parentheses.
+        One or two words must both occur, of more a third.
+
+        Args:
+            text: what to look for.
+            limit: how many hits at most, up to 1,000.
+            after: the ``next`` of a result of the same search, for the page behind it.
+            all_versions: not only each model's current version.
+            sort: ``score``, ``name``, ``number``, ``files``, ``size``, ``created``, ``param.KEY``,
+                ``metric.KEY`` or ``extra.KEY``, with a ``-`` in front the other way round.
+            facets: fields such as ``label`` whose ten most frequent values to count.
+            like: a revision: only models that have words in common with it, the most alike first.
+
+        Raises:
+            InvalidInput: ``text`` is no search; the message names the column.
+            NotFound: there is no revision ``like``.
         """
+        from modelhub.query.parse import parse  # loads the parser, which no other verb needs
+
+        where = parse(names.texts([text], "text")[0])
         query = Query(
-            text=names.texts([text], "text")[0],
             current_only=not all_versions,
             limit=names.count(limit, "limit"),
-            offset=names.count(offset, "offset"),
+            after=None if after is None else names.texts([after], "after")[0],
+            sort=sort_of(names.texts([sort], "sort")[0]),
+            facets=tuple(map(facet_of, names.texts(facets, "facets"))),
+            highlight=True,
         )
         self._open()
-        page = index.search(self._ctx, query)
-        return SearchResult(
-            total=page.total,
-            hits=Listing(SearchHit, [views.search_hit(hit) for hit in page.hits]),
-        )
+        asked = where if like is None else self._like(like, where)
+
+        def answer(target: str) -> SearchResult:
+            page = self._ctx.stores.search.search(target, structs.replace(query, where=asked))
+            suggestion = None
+            if not page.total and where is not None and like is None:
+                suggestion = spelt.suggestion(self._ctx.stores.search, target, query, where)
+            return views.search_result(page, suggestion)
+
+        return index.on_live(self._ctx, answer)
+
+    def _like(self, text: str, where: Clause | None) -> Clause:
+        """What makes a model similar to a revision, and matches ``where`` besides."""
+        head, number = self._resolve(text, live=True)
+        published = versions.publication(self._ctx.stores.rows, head, number)
+        metadata = versions.metadata_row(self._ctx.stores.rows, head, published).metadata
+        alike = similar(index.render(head, published, metadata))
+        return alike if where is None else And((where, alike))
 
     def diff(
         self, a: str, b: str, *, weights: bool = True, progress: Progress = ignore_progress

@@ -14,6 +14,7 @@ import msgspec
 
 from modelhub.errors import NotInstalled
 from modelhub.records import Metadata, RefKind, Scalar
+from modelhub.stores import Count, Highlight
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -207,7 +208,10 @@ class TensorInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer to a search. Only the order of scores means something."""
+    """An answer to a search. Only the order of scores means something.
+
+    ``highlight`` is the piece of its texts that shows best why, None where only its name does.
+    """
 
     name: str
     number: int
@@ -215,13 +219,22 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     description: str
     created: datetime
+    highlight: Highlight | None = None
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of hits, best first, and how many there are in all."""
+    """A page of hits, best first, and how many there are in all.
+
+    ``next``, given as ``after``, asks for the page behind it. ``facets`` hold the values of each
+    field that was to be counted, over all pages. ``suggestion`` is another search, where this one
+    found nothing and words that are spelt nearly alike would have.
+    """
 
     total: int
     hits: Listing[SearchHit]
+    next: str | None = None
+    facets: dict[str, list[Count]] = {}
+    suggestion: str | None = None
 
 
 class FileChange(msgspec.Struct, frozen=True, kw_only=True):

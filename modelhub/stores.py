@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from modelhub.errors import Unavailable
+from modelhub.query.clauses import Clause
+from modelhub.query.fields import Sort
 
 Row = tuple[bytes, bytes]
 """A row's key and value. Neither is ever empty: an empty one is ``InvalidInput`` everywhere."""
@@ -250,24 +252,47 @@ TEXT_FIELDS: Mapping[str, float] = {
     "facts": 1.5,
     "card": 1.0,
 }
-"""The body's searched fields and their weights. Each is a string, or a list of strings; an absent
-one is empty.
+"""The body's texts in which a word is looked for, and their weights.
 
-Beside them a body carries ``current`` (bool, for ``Query.current_only``) and whatever an answer
-should show.
+Each is a string, or a list of strings; an absent one is empty. Beside them a body carries
+``current`` (bool, for ``Query.current_only``), what ``modelhub.query.fields`` names, and whatever
+else an answer should show. A value of another type than its field's is not found.
 """
+
+EXACT_NAME = 1000.0
+"""What a document's score is raised by where its name is exactly what is sought."""
+
+NAMED_FIELDS = ("message",)
+"""The body's texts in which a word is looked for where a query names the field."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look for.
+    """What to look for, and which part of it to hand back.
 
-    ``text`` is words in any script, all of which must occur; never the engine's own syntax.
+    ``where`` None matches every document. ``sort`` names ``score``, ``name`` or a field of numbers.
+    ``after`` is the ``next`` of a page before this one, of the same query; ``limit`` is 1 to 1,000.
+    ``facets`` are at most 10 keyword fields whose values are to be counted. ``highlight`` asks to
+    show where the words were found.
     """
 
-    text: str = ""
+    where: Clause | None = None
     current_only: bool = True
     limit: int = 20
-    offset: int = 0
+    after: str | None = None
+    sort: Sort = Sort()
+    facets: tuple[str, ...] = ()
+    highlight: bool = False
+
+
+class Highlight(msgspec.Struct, frozen=True):
+    """Where a hit holds what was sought: a piece of a field's text.
+
+    ``marks`` are the words in it that were sought: the offsets where each begins and ends.
+    """
+
+    field: str
+    text: str
+    marks: tuple[tuple[int, int], ...]
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -276,13 +301,31 @@ class Hit(msgspec.Struct, frozen=True):
     id: str
     score: float
     body: dict[str, Any]
+    highlight: Highlight | None = None
+
+
+FACET_VALUES = 10
+"""How many keywords of a field are counted, at most."""
+
+
+class Count(msgspec.Struct, frozen=True):
+    """A keyword, and how many documents have it."""
+
+    value: str
+    count: int
 
 
 class Hits(msgspec.Struct, frozen=True):
-    """A page of answers and how many there are in all."""
+    """A page of answers and how many there are in all.
+
+    ``next`` asks for the page behind it, None where there is none. ``facets`` hold the ten keywords
+    of each field that the most answers have, on whatever page, the most frequent first.
+    """
 
     total: int
     hits: list[Hit]
+    next: str | None = None
+    facets: dict[str, list[Count]] = {}
 
 
 class SearchIndex(Protocol):
@@ -331,13 +374,30 @@ class SearchIndex(Protocol):
         """
 
     def search(self, target: str, query: Query) -> Hits:
-        """The best answers first; equal scores by id. Tombstones never answer.
+        """The documents for which ``query.where`` holds, the best first. Tombstones never answer.
 
-        A ``text`` of nothing but white space matches every document.
+        Words are those of ``backends.words``, alike in every index; keywords are compared without
+        case, accents, width and surplus space. A score is the weighted BM25F of the words sought,
+        0 where none are; a model that is called exactly what was sought comes first. What has no
+        value to sort by comes last, and equals are in the order of ids.
+
+        Pages that follow each other by ``after`` hold each document once that nobody changes
+        meanwhile.
 
         Raises:
             NotFound: there is no such target.
-            InvalidInput: the query is not one.
+            InvalidInput: the query is not one, or ``after`` belongs to another query.
+            CorruptData: the target, or what it holds, is not as this release makes it.
+        """
+
+    def near(self, target: str, words: Sequence[str]) -> dict[str, list[str]]:
+        """For each word that no document spells so, at most five that are spelt nearly so.
+
+        Nearest first, then those that more documents have. Looked at are the words of names,
+        titles, labels, descriptions and facts that begin with the same letter.
+
+        Raises:
+            NotFound: there is no such target.
         """
 
     def describe(self) -> dict[str, Any]:

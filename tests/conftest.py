@@ -74,7 +74,7 @@ def _servers() -> Iterator[LiveStack | NoStackError]:
         yield servers
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stack(_servers: LiveStack | NoStackError) -> LiveStack:
     """The real servers; without any, the test is skipped, or fails where they are required."""
     if isinstance(_servers, NoStackError):

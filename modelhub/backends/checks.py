@@ -6,12 +6,13 @@ import re
 
 from modelhub.errors import InvalidInput
 from modelhub.names import shown
+from modelhub.query.fields import is_facet, is_sortable
 from modelhub.stores import Query
 
 _PART = re.compile(r"[A-Za-z0-9._-]+")
-_TEXT_LIMIT = 4096
 _LIMIT = 1000
-_OFFSET_LIMIT = 10_000
+_CURSOR_CHARS = 4096
+_FACETS = 10
 
 
 def check_row(key: bytes, value: bytes | None) -> None:
@@ -47,23 +48,27 @@ def check_weight_path(path: str) -> None:
 
 
 def check_query(query: Query) -> None:
-    """A query's text is at most 4,096 characters, ``limit`` 1 to 1,000, ``offset`` 0 to 10,000.
+    """What to hand back of a search is bounded, and sorted and counted by fields that can be.
 
     Raises:
-        InvalidInput: it is not such a query, or holds a NUL or half a surrogate pair.
+        InvalidInput: it is not.
     """
-    if len(query.text) > _TEXT_LIMIT:
+    if not 1 <= query.limit <= _LIMIT:
         raise InvalidInput(
-            f"a search text of {len(query.text):,} characters; the limit is {_TEXT_LIMIT:,}",
-            remedy="Search for fewer words.",
+            f"a search with a limit of {query.limit}", remedy=f"Use a limit of 1 to {_LIMIT:,}."
         )
-    if "\0" in query.text or any("\ud800" <= char <= "\udfff" for char in query.text):
+    if query.after is not None and len(query.after) > _CURSOR_CHARS:
         raise InvalidInput(
-            f"{shown(query.text)} is not text to search for",
-            remedy="Search for words without NUL and without halves of surrogate pairs.",
+            f"{shown(query.after)} does not continue a search",
+            remedy="Give the cursor that came with a page of the same search, or none.",
         )
-    if not 1 <= query.limit <= _LIMIT or not 0 <= query.offset <= _OFFSET_LIMIT:
+    if not is_sortable(query.sort):
         raise InvalidInput(
-            f"a search with limit {query.limit} and offset {query.offset}",
-            remedy=f"Use a limit of 1 to {_LIMIT:,} and an offset of 0 to {_OFFSET_LIMIT:,}.",
+            f"{shown(query.sort.field)} is nothing to sort by",
+            remedy="Sort by score, by name or by a field of numbers.",
+        )
+    if len(query.facets) > _FACETS or not all(map(is_facet, query.facets)):
+        raise InvalidInput(
+            f"{shown(', '.join(query.facets))} cannot be counted",
+            remedy=f"Count at most {_FACETS} fields of keywords.",
         )

@@ -1,11 +1,12 @@
-"""What a target is made of in Elasticsearch: settings, mapping, stored documents and queries.
+"""What a target is made of in Elasticsearch: settings, mapping and stored documents.
 
-Words are cut and folded by ``words``, as for every other engine, and arrive parted by spaces:
-Elasticsearch splits them there and stems English. So both engines find the same, by one set of
-rules that is tested in one place, and a cluster needs no plugin.
+Words are cut, folded and stemmed by ``words``, as for every other engine, and arrive parted by
+spaces: Elasticsearch only splits them there. So all engines find the same, by one set of rules
+that is tested in one place, and a cluster needs no plugin.
 
-A stored document is ``{"id", "current", FIELD: words…, "body"}``; a tombstone has ``id`` and a
-``body`` of null alone. ``body`` is kept as it came and never parsed.
+A stored document is ``{"id", "current", FIELD: words…, "keyword": {FIELD: values…}, "number":
+{FIELD: value…}, "pairs": [{"key", "keyword" or "number"}…], "spelling", "body"}``; a tombstone has
+``id`` and a ``body`` of null alone. ``body`` is kept as it came and never parsed.
 """
 
 from __future__ import annotations
@@ -16,47 +17,72 @@ from typing import Any
 
 import msgspec
 
-from modelhub.backends.words import phrases, words
+from modelhub.backends.values import keywords, numbers
+from modelhub.backends.words import spellings, stored_words
 from modelhub.errors import CorruptData, InvalidInput
 from modelhub.names import shown
-from modelhub.stores import TEXT_FIELDS, Document, Query
+from modelhub.query.fields import FIELDS, Kind
+from modelhub.stores import NAMED_FIELDS, TEXT_FIELDS, Document
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 
 # One request's worth: far below the 100 MB that a server takes by default, and large enough that
 # the round trip does not matter.
 _BATCH_BYTES = 4 * 2**20
-# Ranking looks at so many different words; all of them must occur, however many they are. Each is
-# a clause a field, and Elasticsearch refuses a query with too many (8,192 with 512 MiB of heap).
-_RANKED_WORDS = 128
 
 SETTINGS: dict[str, Any] = {
     # One shard: scores from different shards cannot be compared, and 1,000,000 descriptions fit.
     "number_of_shards": 1,
     "auto_expand_replicas": "0-1",  # green on a single node, a copy on any other
-    "max_result_window": 11_000,  # the largest offset and the largest limit
     "analysis": {
         "tokenizer": {
             # The longest word that Lucene can hold, if each character takes four bytes.
             "spaces": {"type": "whitespace", "max_token_length": 8191}
         },
-        "analyzer": {"words": {"type": "custom", "tokenizer": "spaces", "filter": ["porter_stem"]}},
+        "analyzer": {"words": {"type": "custom", "tokenizer": "spaces", "filter": []}},
     },
 }
 
-_ALL = "all"
+ALL = "all"
+"""The words of every field in which a word is sought that names none."""
+
+KEYWORDS, NUMBERS, PAIRS, SPELLINGS = "keyword", "number", "pairs", "spelling"
+
+_TYPES = {Kind.NUMBER: "long", Kind.SIZE: "long", Kind.TIME: "date"}
+_TEXT = {"type": "text", "analyzer": "words"}
 MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
     "properties": {
         "id": {"type": "keyword"},
         "current": {"type": "boolean"},
         "body": {"type": "object", "enabled": False},
-        # Every field's words, in which matches are looked up; only they have positions.
-        _ALL: {"type": "text", "analyzer": "words", "norms": False},
-        **{
-            field: {"type": "text", "analyzer": "words", "index_options": "freqs", "copy_to": _ALL}
-            for field in TEXT_FIELDS
+        ALL: {**_TEXT, "norms": False},
+        **{field: {**_TEXT, "copy_to": ALL} for field in TEXT_FIELDS},
+        **dict.fromkeys(NAMED_FIELDS, _TEXT),
+        KEYWORDS: {
+            "properties": {
+                field: {"type": "keyword"}
+                for field, (kind, _) in FIELDS.items()
+                if kind in {Kind.KEYWORD, Kind.NAME}
+            }
         },
+        NUMBERS: {
+            "properties": {
+                field: {"type": _TYPES[kind]}
+                | ({"format": "epoch_millis"} if kind is Kind.TIME else {})
+                for field, (kind, _) in FIELDS.items()
+                if kind in _TYPES
+            }
+        },
+        PAIRS: {
+            "type": "nested",
+            "properties": {
+                "key": {"type": "keyword"},
+                "keyword": {"type": "keyword"},
+                "number": {"type": "double"},
+            },
+        },
+        SPELLINGS: {**_TEXT, "norms": False, "index_options": "docs"},
     },
 }
 """Strict, so that a field nobody planned for is an error and not a guess about its type."""
@@ -102,8 +128,31 @@ def _stored(document: Document) -> dict[str, Any]:
     body = document.body
     if body is None:
         return {"id": document.id, "body": None}
-    texts = {field: " ".join(found) for field, found in words(body).items() if found}
-    return {"id": document.id, "current": bool(body.get("current")), **texts, "body": body}
+    texts = {field: " ".join(found) for field, found in stored_words(body).items() if found}
+    return {
+        "id": document.id,
+        "current": bool(body.get("current")),
+        **texts,
+        **_values(body),
+        SPELLINGS: " ".join(sorted(spellings(body))),
+        "body": body,
+    }
+
+
+def _values(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body's keywords and numbers, those of pairs apart from the others."""
+    texts, counts = keywords(body), numbers(body)
+    pairs = [
+        {"key": field, what: value}
+        for what, values in (("keyword", texts), ("number", counts))
+        for field, value in values.items()
+        if field not in FIELDS
+    ]
+    return {
+        KEYWORDS: {field: values for field, values in texts.items() if field in FIELDS},
+        NUMBERS: {field: value for field, value in counts.items() if field in FIELDS},
+        PAIRS: pairs,
+    }
 
 
 def read_document(answer: Mapping[str, Any]) -> Document:
@@ -128,27 +177,3 @@ def read_body(answer: Mapping[str, Any]) -> dict[str, Any] | None:
         f"the search document {shown(answer['_id'])} is damaged: its body is no object",
         remedy="Run `modelhub admin reindex`.",
     )
-
-
-def matching(query: Query) -> dict[str, Any] | None:
-    """The query in Elasticsearch's terms; None where its text holds no word and so finds nothing.
-
-    A document matches that has every phrase in some field, and none reaches from one field into the
-    next. It is ranked by BM25F over the weighted fields, like the embedded engine's.
-    """
-    wanted = phrases(query.text)
-    if not wanted and query.text.strip():
-        return None
-    # A tombstone has no `current`.
-    live = {"term": {"current": True}} if query.current_only else {"exists": {"field": "current"}}
-    held = [{"match_phrase": {_ALL: " ".join(phrase)}} for phrase in wanted]
-    found: dict[str, Any] = {"filter": [live, *held]}
-    if wanted:
-        different = dict.fromkeys(word for phrase in wanted for word in phrase)
-        ranked = {
-            "query": " ".join(list(different)[:_RANKED_WORDS]),
-            "fields": [f"{field}^{weight}" for field, weight in TEXT_FIELDS.items()],
-            "operator": "or",
-        }
-        found["should"] = [{"combined_fields": ranked}]
-    return {"bool": found}

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from modelhub.backends.checks import check_query
+from modelhub.backends.cursors import cursor, ended, signature
 from modelhub.backends.elastic_documents import (
     ANSWERED,
     INDEX,
@@ -17,14 +17,17 @@ from modelhub.backends.elastic_documents import (
     SETTINGS,
     bulk_bodies,
     check_target,
-    matching,
     read_body,
     read_document,
 )
 from modelhub.backends.elastic_errors import failed_items, no_shard, reading, unread, writing
+from modelhub.backends.elastic_query import PER_INDEX, counting, matching, sorting, suggesting
 from modelhub.backends.elastic_server import Server
+from modelhub.backends.highlights import highlight
+from modelhub.backends.spelling import nearest
+from modelhub.backends.words import folded
 from modelhub.errors import ModelhubError, OutcomeUnknown, Unavailable
-from modelhub.stores import Document, Hit, Hits, Query
+from modelhub.stores import Count, Document, Hit, Hits, Query
 
 _GET_BATCH = 250
 _PAGE = 250
@@ -233,30 +236,54 @@ class ElasticIndex:
                 client.close_point_in_time(id=point)
 
     def search(self, target: str, query: Query) -> Hits:
-        """Documents that hold every word, ranked by BM25F over the weighted fields."""
+        """Documents by one request, ranked by BM25F over the weighted fields."""
         check_query(query)
         check_target(target, self._prefix)
-        wanted = matching(query)
-        if wanted is None:
-            # Nothing can match, but an absent target is an error all the same.
-            wanted = {"match_none": {}}
+        begin = ended(query)
         with reading(self._server, target):
             answer = self._server.client().search(
                 index=target,
-                query=wanted,
-                sort=[{"_score": "desc"}, {"id": "asc"}],
-                from_=query.offset,
-                size=query.limit,
+                query=matching(query),
+                sort=sorting(query.sort),
+                search_after=None if begin is None else list(begin),
+                aggregations=counting(query.facets) or None,
+                size=query.limit + 1,
                 source_includes=ANSWERED,
+                track_scores=True,
                 track_total_hits=True,
                 allow_partial_search_results=False,
                 # Copies of a shard score a little differently, so the pages of one search come
                 # from one copy, and different searches from different ones.
-                preference=f"q{crc32(query.text.encode())}",
+                preference=f"q{signature(query)}",
             )
         found = self._complete(target, answer.body)
-        hits = [Hit(hit["_id"], hit["_score"], read_body(hit) or {}) for hit in found["hits"]]
-        return Hits(found["total"]["value"], hits)
+        page = found["hits"][: query.limit]
+        more = len(found["hits"]) > query.limit
+        return Hits(
+            found["total"]["value"],
+            [_hit(hit, query) for hit in page],
+            cursor(query, page[-1]["sort"]) if more else None,
+            {field: _counts(answer["aggregations"][field]) for field in query.facets},
+        )
+
+    def near(self, target: str, words: Sequence[str]) -> dict[str, list[str]]:
+        """What the index's suggester finds, put in order as by every other engine."""
+        check_target(target, self._prefix)
+        asked = [folded(word) for word in words]
+        with reading(self._server, target):
+            answer = self._server.client().search(
+                index=target, size=0, suggest=suggesting(asked), allow_partial_search_results=False
+            )
+        self._complete(target, answer.body)
+        found = {}
+        for number, word in enumerate(words):
+            options = [
+                option for part in answer["suggest"][str(number)] for option in part["options"]
+            ]
+            spelt = {option["text"]: option["freq"] for option in options}
+            if others := nearest(word, spelt):
+                found[word] = others
+        return found
 
     def _complete(self, target: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
         """The hits of an answer to which every shard contributed in time."""
@@ -268,15 +295,22 @@ class ElasticIndex:
     def describe(self) -> dict[str, Any]:
         """Kind, address, version, health; bytes on disk and documents held in each target.
 
-        Those of other hubs with the same prefix are among them.
+        Those of other hubs with the same prefix are among them. Where shards are missing, nobody
+        knows how many documents there are.
         """
         client, ours = self._server.client(), f"{self._prefix}*{INDEX}"
         with reading(self._server):
             version = client.info()["version"]["number"]
             health = client.cluster.health()["status"]
+            held = client.indices.stats(index=ours, metric=["store"])["indices"]
+            documents = {}
             if health != "red":  # It would wait for the shards that are missing.
                 client.indices.refresh(index=ours)
-            held = client.indices.stats(index=ours, metric=["docs", "store"])["indices"]
+                # What the statistics call documents are also the pairs of each.
+                counted = client.search(index=ours, size=0, aggregations=PER_INDEX)
+                buckets = counted["aggregations"]["indices"]["buckets"]
+                found = {bucket["key"]: bucket["doc_count"] for bucket in buckets}
+                documents = {index.removesuffix(INDEX): found.get(index, 0) for index in held}
         primaries = {index.removesuffix(INDEX): of["primaries"] for index, of in held.items()}
         return {
             "kind": "elasticsearch",
@@ -284,7 +318,7 @@ class ElasticIndex:
             "version": version,
             "health": health,
             "bytes": {target: of["store"]["size_in_bytes"] for target, of in primaries.items()},
-            "documents": {target: of["docs"]["count"] for target, of in primaries.items()},
+            "documents": documents,
         }
 
     def close(self) -> None:
@@ -294,6 +328,16 @@ class ElasticIndex:
     def _waits(self) -> str:
         """How long the servers may wait for the master, and as long again for the other nodes."""
         return _milliseconds(self._timeout_s * _SERVERS_PART / 2)
+
+
+def _hit(answer: Mapping[str, Any], query: Query) -> Hit:
+    body = read_body(answer) or {}
+    shown = highlight(body, query.where) if query.highlight else None
+    return Hit(answer["_id"], answer["_score"], body, shown)
+
+
+def _counts(aggregation: Mapping[str, Any]) -> list[Count]:
+    return [Count(bucket["key"], bucket["doc_count"]) for bucket in aggregation["buckets"]]
 
 
 def _milliseconds(seconds: float) -> str:

@@ -6,17 +6,23 @@ Each is as plain as can be, one lock around each step, so that it is right at si
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from modelhub.backends.checks import check_query, check_row, check_weight_path
-from modelhub.backends.words import Phrase, phrases, words
+from modelhub.backends.cursors import Key, cursor, ended
+from modelhub.backends.highlights import highlight
+from modelhub.backends.matching import Held, holds, score
+from modelhub.backends.spelling import nearest
+from modelhub.backends.words import spellings
 from modelhub.errors import AlreadyExists, NotFound
-from modelhub.stores import TEXT_FIELDS, Document, FileInfo, Hit, Hits, Query, Row
+from modelhub.query.fields import SCORE, Sort
+from modelhub.stores import FACET_VALUES, Count, Document, FileInfo, Hit, Hits, Query, Row
 
 
 class MemoryRows:
@@ -203,7 +209,7 @@ class MemoryWriter:
 
 
 class MemorySearch:
-    """A search index in memory. A word is found as it stands, not by its stem."""
+    """A search index in memory."""
 
     def __init__(self) -> None:
         self._targets: dict[str, dict[str, tuple[int, bytes]]] = {}
@@ -256,21 +262,52 @@ class MemorySearch:
             yield Document(document_id, version, msgspec.json.decode(body))
 
     def search(self, target: str, query: Query) -> Hits:
-        """Documents that hold every phrase, those with the most in the weightiest fields first."""
+        """Every document is looked at, and all that match are sorted."""
         check_query(query)
-        wanted = phrases(query.text)
-        blank = not query.text.strip()
-        hits = []
+        begin = ended(query)
+        found = [one for one in self._live(target, query) if holds(query.where, one.held)]
+        found.sort(key=lambda one: _order(one.key, one.id, query.sort))
+        left = found
+        if begin is not None:
+            left = [
+                one
+                for one in found
+                if _order(one.key, one.id, query.sort) > _order(*begin, query.sort)
+            ]
+        page = left[: query.limit]
+        hits = [
+            Hit(
+                one.id,
+                one.score,
+                one.body,
+                highlight(one.body, query.where) if query.highlight else None,
+            )
+            for one in page
+        ]
+        more = len(left) > len(page)
+        facets = {field: _counts(field, found) for field in query.facets}
+        return Hits(
+            len(found), hits, cursor(query, [page[-1].key, page[-1].id]) if more else None, facets
+        )
+
+    def near(self, target: str, words: Sequence[str]) -> dict[str, list[str]]:
+        """Every word of every document is looked at."""
+        spelt = Counter(
+            word
+            for document in self.scan(target)
+            if document.body is not None
+            for word in spellings(document.body)
+        )
+        found = {word: nearest(word, spelt) for word in words}
+        return {word: others for word, others in found.items() if others}
+
+    def _live(self, target: str, query: Query) -> Iterator[_Candidate]:
         for document in self.scan(target):
             body = document.body
-            if body is None or (query.current_only and not body.get("current")):
-                continue
-            held = {field: _spaced(text) for field, text in words(body).items()}
-            scores = [_score(phrase, held) for phrase in wanted]
-            if blank or (wanted and all(scores)):
-                hits.append(Hit(document.id, sum(scores), body))
-        hits.sort(key=lambda hit: -hit.score)
-        return Hits(len(hits), hits[query.offset : query.offset + query.limit])
+            if body is not None and (body.get("current") or not query.current_only):
+                held = Held.of(body)
+                points = score(query.where, held)
+                yield _Candidate(document.id, points, body, held, _key(query.sort, points, held))
 
     def describe(self) -> dict[str, Any]:
         """Kind, address, Python's version, documents held in each target."""
@@ -287,13 +324,35 @@ class MemorySearch:
         return self._targets[target]
 
 
-def _score(phrase: Phrase, held: Mapping[str, str]) -> float:
-    sought = _spaced(phrase)
-    return sum(weight * held[field].count(sought) for field, weight in TEXT_FIELDS.items())
+class _Candidate(NamedTuple):
+    id: str
+    score: float
+    body: dict[str, Any]
+    held: Held
+    key: Key
 
 
-def _spaced(text: Sequence[str]) -> str:
-    return "".join(f" {word} " for word in text)
+def _key(sort: Sort, points: float, held: Held) -> Key:
+    if sort.field == SCORE:
+        return points
+    if sort.field == "name":
+        return min(held.keywords.get("name", ()), default=None)
+    return held.numbers.get(sort.field)
+
+
+def _order(key: Key, document_id: str, sort: Sort) -> tuple[Any, ...]:
+    """What sorts as ``sort`` says: no key last, equal ones by id."""
+    if isinstance(key, str):
+        value: Any = [(-1 if sort.descending else 1) * ord(char) for char in key] + [0]
+    else:
+        value = 0 if key is None else -key if sort.descending else key
+    return key is None, value, document_id
+
+
+def _counts(field: str, found: Sequence[_Candidate]) -> list[Count]:
+    counter = Counter(value for one in found for value in one.held.keywords.get(field, ()))
+    ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    return [Count(value, count) for value, count in ordered[:FACET_VALUES]]
 
 
 def _description(held: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,17 @@ from typing import Any
 import msgspec
 
 from modelhub.backends.checks import check_query
+from modelhub.backends.cursors import Key, cursor
+from modelhub.backends.highlights import highlight
+from modelhub.backends.spelling import nearest
 from modelhub.backends.sqlite import Database, batches, page
-from modelhub.backends.words import phrases, words
-from modelhub.errors import NotFound
+from modelhub.backends.sqlite_query import AFTER_ALL, COLUMNS, best, count, facet
+from modelhub.backends.values import keywords, numbers
+from modelhub.backends.words import folded, spellings, stored_words
+from modelhub.errors import CorruptData, NotFound
 from modelhub.names import shown
 from modelhub.records import decode
-from modelhub.stores import TEXT_FIELDS, Document, Hit, Hits, Query
+from modelhub.stores import Count, Document, Hit, Hits, Query
 
 _TARGETS = (
     "CREATE TABLE IF NOT EXISTS targets"
@@ -28,9 +33,24 @@ _DOCUMENTS = (
     "CREATE TABLE documents_{} (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
     " version INTEGER NOT NULL, current INTEGER NOT NULL, body TEXT)"
 )
-# Words come folded and parted by spaces, so FTS5 need only split there, and stem English.
-_TEXTS = "CREATE VIRTUAL TABLE texts_{} USING fts5({}, tokenize = 'porter ascii')"
-_WEIGHTS = ", ".join(map(str, TEXT_FIELDS.values()))
+# Words come folded, stemmed and parted by spaces, so FTS5 need only split there.
+_TEXTS = "CREATE VIRTUAL TABLE texts_{} USING fts5({}, tokenize = 'ascii')"
+_KEYWORDS = (
+    "CREATE TABLE keywords_{} (field TEXT NOT NULL, value TEXT NOT NULL, document INTEGER NOT NULL,"
+    " PRIMARY KEY (field, value, document)) WITHOUT ROWID"
+)
+_NUMBERS = (
+    "CREATE TABLE numbers_{} (document INTEGER NOT NULL, field TEXT NOT NULL, value NOT NULL,"
+    " PRIMARY KEY (document, field)) WITHOUT ROWID"
+)
+_INDICES = (
+    "CREATE INDEX keywords_of_{0} ON keywords_{0} (document, field)",
+    "CREATE INDEX numbers_by_{0} ON numbers_{0} (field, value)",
+)
+_TABLES = ("texts", "keywords", "numbers", "documents")
+_SPELLING = "word"
+"""What stands for a field in ``keywords_N`` where a word is kept as it is spelt."""
+_SPELLINGS = 100_000
 
 
 class SqliteSearch:
@@ -56,15 +76,16 @@ class SqliteSearch:
                 "INSERT INTO targets (name) VALUES (?) ON CONFLICT DO NOTHING", (target,)
             )
             if added.rowcount:
-                connection.execute(_DOCUMENTS.format(added.lastrowid))
-                connection.execute(_TEXTS.format(added.lastrowid, ", ".join(TEXT_FIELDS)))
+                connection.execute(_TEXTS.format(added.lastrowid, COLUMNS))
+                for table in (_DOCUMENTS, _KEYWORDS, _NUMBERS, *_INDICES):
+                    connection.execute(table.format(added.lastrowid))
 
     def drop_target(self, target: str) -> None:
         """Remove a target and its documents."""
         with suppress(NotFound), self._database.writing() as connection:
             number = _number(connection, target)
-            connection.execute(f"DROP TABLE texts_{number}")
-            connection.execute(f"DROP TABLE documents_{number}")
+            for table in _TABLES:
+                connection.execute(f"DROP TABLE IF EXISTS {table}_{number}")
             connection.execute("DELETE FROM targets WHERE number = ?", (number,))
 
     def targets(self) -> list[str]:
@@ -78,7 +99,7 @@ class SqliteSearch:
     ) -> None:
         """Store each document that is newer than what is held of it, all or none of them."""
         with self._database.writing(timeout_s) as connection:
-            number = _number(connection, target)
+            number = _number(connection, target, searchable=True)
             for document in documents:
                 _store(connection, number, document)
 
@@ -110,15 +131,38 @@ class SqliteSearch:
                 after = rows[-1][0]
 
     def search(self, target: str, query: Query) -> Hits:
-        """Documents that hold every word, ranked by BM25 over the weighted fields."""
+        """Documents by SQL alone, ranked by FTS5's BM25 over the weighted fields."""
         check_query(query)
-        wanted = phrases(query.text)
-        match = " AND ".join('"' + " ".join(phrase) + '"' for phrase in wanted)
         with self._database.reading() as connection:
-            number = _number(connection, target)
-            if wanted:
-                return _ranked(connection, number, match, query)
-            return _listed(connection, number, query) if not query.text.strip() else Hits(0, [])
+            number = _number(connection, target, searchable=True)
+            ((total,),) = connection.execute(*count(number, query))
+            rows = connection.execute(*best(number, query)).fetchall()
+            facets = {
+                field: [Count(*row) for row in connection.execute(*facet(number, query, field))]
+                for field in query.facets
+            }
+        hits = [_hit(row, query) for row in rows[: query.limit]]
+        more = None
+        if len(rows) > query.limit:
+            last_id, _, last_key, _ = rows[query.limit - 1]
+            more = cursor(query, [last_key, last_id])
+        return Hits(total, hits, more, facets)
+
+    def near(self, target: str, words: Sequence[str]) -> dict[str, list[str]]:
+        """Looked at are at most 100,000 words with the same first letter."""
+        found = {}
+        with self._database.reading() as connection:
+            table = f"keywords_{_number(connection, target, searchable=True)}"
+            for word in words:
+                first = folded(word)[:1]
+                spelt = connection.execute(
+                    f"SELECT value, count(*) FROM {table} WHERE field = ?"
+                    " AND value BETWEEN ? AND ? GROUP BY value LIMIT ?",
+                    (_SPELLING, first, first + AFTER_ALL, _SPELLINGS),
+                )
+                if others := nearest(word, dict(spelt)):
+                    found[word] = others
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Kind, address, SQLite's version, bytes on disk, documents held in each target."""
@@ -140,13 +184,27 @@ class SqliteSearch:
         self._database.close()
 
 
-def _number(connection: sqlite3.Connection, target: str) -> int:
+def _number(connection: sqlite3.Connection, target: str, *, searchable: bool = False) -> int:
+    """The number of a target's tables.
+
+    Raises:
+        NotFound: there is no such target.
+        CorruptData: it is to be ``searchable`` but an earlier release made it, without its tables.
+    """
     found = connection.execute("SELECT number FROM targets WHERE name = ?", (target,)).fetchone()
     if found is None:
         raise NotFound(
             f"there is no search target {shown(target)}", remedy="Run `modelhub admin reindex`."
         )
     number: int = found[0]
+    made = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE name = ?", (f"numbers_{number}",)
+    ).fetchone()
+    if searchable and made is None:
+        raise CorruptData(
+            f"the search target {shown(target)} is not as this release makes it",
+            remedy="Run `modelhub admin reindex`, which makes a new one.",
+        )
     return number
 
 
@@ -165,44 +223,36 @@ def _store(connection: sqlite3.Connection, target: int, document: Document) -> N
     select = connection.execute(f"SELECT number FROM {table} WHERE id = ?", (document.id,))
     number = select.fetchone()[0]
     connection.execute(f"DELETE FROM texts_{target} WHERE rowid = ?", (number,))
+    connection.execute(f"DELETE FROM keywords_{target} WHERE document = ?", (number,))
+    connection.execute(f"DELETE FROM numbers_{target} WHERE document = ?", (number,))
     if body is not None:
-        fields = [" ".join(found) for found in words(body).values()]
-        marks = ", ".join("?" * len(fields))
-        columns = ", ".join(TEXT_FIELDS)
-        connection.execute(
-            f"INSERT INTO texts_{target} (rowid, {columns}) VALUES (?, {marks})", (number, *fields)
-        )
+        _store_fields(connection, target, number, body)
 
 
-def _ranked(connection: sqlite3.Connection, target: int, match: str, query: Query) -> Hits:
-    found = (
-        f"FROM texts_{target} JOIN documents_{target} ON number = texts_{target}.rowid"
-        f" WHERE texts_{target} MATCH ? AND (current OR NOT ?)"
+def _store_fields(
+    connection: sqlite3.Connection, target: int, number: int, body: Mapping[str, Any]
+) -> None:
+    """Store what a document is found by."""
+    fields = [" ".join(found) for found in stored_words(body).values()]
+    connection.execute(
+        f"INSERT INTO texts_{target} (rowid, {COLUMNS}) VALUES (?{', ?' * len(fields)})",
+        (number, *fields),
     )
-    total = connection.execute(f"SELECT count(*) {found}", (match, query.current_only))
-    # Bodies are fetched for the page alone: they would make the sorting heavy.
-    best = connection.execute(
-        f"SELECT id, score, (SELECT body FROM documents_{target} WHERE number = best.number) FROM"
-        f" (SELECT number, id, -bm25(texts_{target}, {_WEIGHTS}) AS score {found}"
-        "   ORDER BY score DESC, id LIMIT ? OFFSET ?) AS best",
-        (match, query.current_only, query.limit, query.offset),
+    held = {**keywords(body), _SPELLING: spellings(body)}
+    connection.executemany(
+        f"INSERT INTO keywords_{target} (field, value, document) VALUES (?, ?, ?)",
+        [(field, value, number) for field, values in held.items() for value in values],
     )
-    return _hits(total, best)
-
-
-def _listed(connection: sqlite3.Connection, target: int, query: Query) -> Hits:
-    found = f"FROM documents_{target} WHERE body IS NOT NULL AND (current OR NOT ?)"
-    total = connection.execute(f"SELECT count(*) {found}", (query.current_only,))
-    first = connection.execute(
-        f"SELECT id, 0.0, body {found} ORDER BY id LIMIT ? OFFSET ?",
-        (query.current_only, query.limit, query.offset),
+    connection.executemany(
+        f"INSERT INTO numbers_{target} (document, field, value) VALUES (?, ?, ?)",
+        [(number, field, value) for field, value in numbers(body).items()],
     )
-    return _hits(total, first)
 
 
-def _hits(total: sqlite3.Cursor, best: sqlite3.Cursor) -> Hits:
-    hits = [Hit(row[0], row[1], _body(row[0], row[2])) for row in best]
-    return Hits(total.fetchone()[0], hits)
+def _hit(row: tuple[str, float, Key, str], query: Query) -> Hit:
+    document_id, score, _, text = row
+    body = _body(document_id, text)
+    return Hit(document_id, score, body, highlight(body, query.where) if query.highlight else None)
 
 
 def _document(row: tuple[str, int, str | None]) -> Document:

@@ -102,22 +102,46 @@ def log(door: Door, name: str, limit: int | None, since: str | None, until: str 
         door.answer(hub.log(name, limit=limit, since=since, until=until), text.log)
 
 
-@verb("search sentiment chinese", "search sentiment --all-versions")
-@click.argument("words", nargs=-1, required=True)
+@verb("search 'sentiment label:zh size:<2GB'", "search --like nlp.sentiment@3")
+@click.argument("words", nargs=-1)
+@click.option("--sort", metavar="F", default="score", help="name, size, -created, param.KEY …")
+@click.option("--facet", metavar="F", multiple=True, help="Count a field's values; repeatable.")
+@click.option("--like", metavar="REV", help="Models like this one.")
+@click.option("--after", metavar="CURSOR", help="The page behind another one.")
 @click.option("--limit", metavar="N", default=20, type=click.IntRange(min=1), help="At most N.")
-@click.option("--offset", metavar="N", default=0, type=click.IntRange(min=0), help="Skip N.")
 @click.option("--all-versions", is_flag=True, help="Not only each model's newest version.")
-def search(door: Door, words: tuple[str, ...], limit: int, offset: int, all_versions: bool) -> None:
-    """Find versions by words, all of which must occur.
+def search(
+    door: Door,
+    words: tuple[str, ...],
+    *,
+    sort: str,
+    facet: tuple[str, ...],
+    like: str | None,
+    after: str | None,
+    limit: int,
+    all_versions: bool,
+) -> None:
+    """Find versions by words and by what their fields hold.
 
-    Looked at are names, titles, labels, descriptions, facts and model cards.
+    Besides words: "a phrase", owner:ops, name:nlp.*, size:<2GB, created:>=2026-05,
+    param.lr:0.01..0.1, joined by AND, OR, NOT (or -) and parentheses. One or two words must both
+    occur, of more a third.
     """
+    if not words and like is None:
+        raise click.UsageError("Missing argument 'WORDS...'; '' finds everything.")
     with door.hub() as hub:
-        result = hub.search(" ".join(words), limit=limit, offset=offset, all_versions=all_versions)
+        result = hub.search(
+            " ".join(words),
+            limit=limit,
+            after=after,
+            all_versions=all_versions,
+            sort=sort,
+            facets=facet,
+            like=like,
+        )
     door.answer(result, text.search)
-    shown = offset + len(result.hits)
-    if not door.as_json and shown < result.total:
-        note(f"{shown} of {result.total}; --offset {shown} shows more")
+    if not door.as_json and result.next is not None:
+        note(f"{len(result.hits)} of {result.total}; --after {result.next} shows more")
 
 
 @verb("diff nlp.sentiment@1 nlp.sentiment", "diff nlp.small nlp.sentiment --no-weights")

@@ -19,6 +19,7 @@ from modelhub.results import (
     Ref,
     RefChange,
     Reindexed,
+    SearchHit,
     SearchLag,
     SearchResult,
     Status,
@@ -162,14 +163,34 @@ def ref_history(listing: Listing[RefChange]) -> str:
 
 
 def search(result: SearchResult) -> str:
-    """The hits of one page, best first."""
-    return table(
-        ("VERSION", "CREATED", "TITLE", "DESCRIPTION"),
-        (
-            (f"{hit.name}@{hit.number}", time(hit.created), hit.title, hit.description)
-            for hit in result.hits
-        ),
-    )
+    """The hits of one page, best first, with their words marked; counts; a better spelling."""
+    marked = any(hit.highlight for hit in result.hits)
+    parts = [
+        table(
+            ("VERSION", "CREATED", "TITLE", "MATCH" if marked else "DESCRIPTION"),
+            (
+                (f"{hit.name}@{hit.number}", time(hit.created), hit.title, _marked(hit))
+                for hit in result.hits
+            ),
+        )
+    ]
+    for field, counts in result.facets.items():
+        rows = ((count.value, str(count.count)) for count in counts)
+        parts.append(table((field.upper(), "VERSIONS"), rows))
+    if result.suggestion is not None:
+        parts.append(f"Did you mean: {clean(result.suggestion)}")
+    return "\n\n".join(parts)
+
+
+def _marked(hit: SearchHit) -> str:
+    """What shows why it was found, the words between asterisks; else its description."""
+    if hit.highlight is None:
+        return hit.description
+    text, parts, end = hit.highlight.text, list[str](), 0
+    for start, stop in hit.highlight.marks:
+        parts += [text[end:start], "*", text[start:stop], "*"]
+        end = stop
+    return "".join(parts) + text[end:]
 
 
 def diff(result: Diff) -> str:

@@ -227,6 +227,10 @@ class _HubCheck:
         except (CorruptData, NotFound) as exc:
             self.check.report("search-missing", "the search index", exc)
             return None
+        if targets.layout != index.LAYOUT:
+            cause = f"its documents are of form {targets.layout}; this release knows {index.LAYOUT}"
+            self.check.report("search-stale", f"search target {targets.live}", cause)
+            return None
         for target in sorted(absent):
             self.check.report("search-missing", f"search target {target}", "it is not there")
         return targets if targets.live not in absent else None

@@ -6,8 +6,8 @@ entry that touches it, so that writes may arrive in any order, by any process, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from modelhub.coordinator import keys, versions
 from modelhub.coordinator.context import Context
@@ -16,10 +16,12 @@ from modelhub.coordinator.state import head_number, is_deleted, refs_at, subject
 from modelhub.describe.facts import facts_text
 from modelhub.errors import CorruptData, ModelhubError, NotFound, Unavailable
 from modelhub.records import Metadata, Published, Targets, decode
-from modelhub.stores import Document, Hits, Query
+from modelhub.stores import Document
 
-LAYOUT = 1
-"""Which form documents have: another one takes a re-index."""
+LAYOUT = 2
+"""The form of documents, and of the targets that take them: another one takes a re-index."""
+
+T = TypeVar("T")
 
 _EPOCH = 2**40
 _BATCH = 500
@@ -36,6 +38,7 @@ def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
     """The body of a live version's document, as of ``head``."""
     change = published.entry.change
     assert isinstance(change, Published)
+    version = change.version
     return {
         "name": head.name,
         "number": change.number,
@@ -44,11 +47,23 @@ def render(head: Head, published: Sealed, metadata: Metadata) -> dict[str, Any]:
         "card": metadata.card,
         "labels": list(metadata.labels),
         "facts": facts_text(metadata),
+        "owner": metadata.owner,
+        "creator": metadata.creator,
+        "datasets": list(metadata.datasets),
+        "framework": metadata.framework,
+        "licence": metadata.licence,
+        "params": metadata.params,
+        "metrics": metadata.metrics,
+        "extra": metadata.extra,
+        "bases": [*version.bases, *metadata.bases],
+        "parents": [document_id(head.name, parent) for parent in change.parents],
+        "origin": document_id(head.name, version.origin) if version.origin else "",
         "message": published.entry.message,
         "actor": published.entry.actor,
         "created": published.entry.time.isoformat(),
         "digest": published.digest,
-        "size_bytes": change.version.size_bytes,
+        "size_bytes": version.size_bytes,
+        "files": version.files,
         "branches": list(refs_at(head.state.branches, change.number)),
         "tags": list(refs_at(head.state.tags, change.number)),
         "aliases": list(refs_at(head.state.aliases, change.number)),
@@ -133,18 +148,24 @@ def take_targets(ctx: Context, value: bytes | None) -> Targets:
     return ctx.targets
 
 
-def search(ctx: Context, query: Query) -> Hits:
+def on_live(ctx: Context, ask: Callable[[str], T]) -> T:
     """What the live target answers; a re-index may put another in its place meanwhile.
 
     Raises:
         NotFound: it is not there.
+        Unavailable: its documents are of another form than this release knows.
     """
     while True:
-        live = read_targets(ctx).live
+        targets = read_targets(ctx)
+        if targets.layout != LAYOUT:
+            raise Unavailable(
+                f"search has documents of form {targets.layout}; this release knows {LAYOUT}",
+                remedy="Run `modelhub admin reindex`.",
+            )
         try:
-            return ctx.stores.search.search(live, query)
+            return ask(targets.live)
         except NotFound:
-            if read_targets(ctx).live == live:
+            if read_targets(ctx).live == targets.live:
                 raise
 
 

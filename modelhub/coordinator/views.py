@@ -10,8 +10,8 @@ from modelhub.coordinator.log import Head, Sealed
 from modelhub.coordinator.state import is_deleted, kind_of, named, refs_at, subject
 from modelhub.errors import CorruptData
 from modelhub.records import Change, Metadata, Protected, Published, RefMoved
-from modelhub.results import LogEntry, Ref, RefChange, SearchHit, Version
-from modelhub.stores import Hit
+from modelhub.results import Listing, LogEntry, Ref, RefChange, SearchHit, SearchResult, Version
+from modelhub.stores import Hit, Hits
 
 
 def version(head: Head, published: Sealed, metadata: Metadata) -> Version:
@@ -104,6 +104,21 @@ def ref_change(sealed: Sealed, to: int) -> RefChange:
     )
 
 
+def search_result(page: Hits, suggestion: str | None) -> SearchResult:
+    """A page of answers.
+
+    Raises:
+        CorruptData: a document is not such as ``index.render`` makes.
+    """
+    return SearchResult(
+        total=page.total,
+        hits=Listing(SearchHit, [search_hit(hit) for hit in page.hits]),
+        next=page.next,
+        facets=page.facets,
+        suggestion=suggestion,
+    )
+
+
 def search_hit(hit: Hit) -> SearchHit:
     """An answer, from a document that ``index.render`` made.
 
@@ -111,7 +126,7 @@ def search_hit(hit: Hit) -> SearchHit:
         CorruptData: the document is not such a one.
     """
     try:
-        return _search_hit(hit.body, hit.score)
+        return _search_hit(hit.body, hit)
     except (KeyError, TypeError, ValueError) as exc:
         raise CorruptData(
             f"the search document {hit.id} is damaged",
@@ -119,12 +134,13 @@ def search_hit(hit: Hit) -> SearchHit:
         ) from exc
 
 
-def _search_hit(body: Mapping[str, Any], score: float) -> SearchHit:
+def _search_hit(body: Mapping[str, Any], hit: Hit) -> SearchHit:
     return SearchHit(
         name=body["name"],
         number=body["number"],
-        score=score,
+        score=hit.score,
         title=body["title"],
         description=body["description"],
         created=datetime.fromisoformat(body["created"]),
+        highlight=hit.highlight,
     )

@@ -321,6 +321,10 @@ class FaultySearch(_Faulty):
         """See ``SearchIndex``."""
         return self._read("search", target, lambda: self._search.search(target, query))
 
+    def near(self, target: str, words: Sequence[str]) -> dict[str, list[str]]:
+        """See ``SearchIndex``."""
+        return self._read("near", target, lambda: self._search.near(target, words))
+
     def describe(self) -> dict[str, Any]:
         """See ``SearchIndex``."""
         return self._read("describe", "", self._search.describe)

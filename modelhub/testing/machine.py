@@ -403,7 +403,8 @@ class HubMachine(SideBySide):
         if self.unswept:
             self.sweep()
         self.refresh_search()
-        result = self.hub.search(word, limit=1000, all_versions=all_versions)
+        asked = f'"{word}"' if word else ""
+        result = self.hub.search(asked, limit=1000, all_versions=all_versions)
         found = [(hit.name, hit.number) for hit in result.hits]
         assert result.total == len(found)
         assert sorted(found) == sorted(

@@ -22,6 +22,7 @@ from modelhub.errors import (
     Unavailable,
 )
 from modelhub.hub import Hub
+from modelhub.query.parse import parse
 from modelhub.stores import Document, Query
 from tests.live.stand_in import HITS, Answer, Asked, StandIn, bulk_answer, error, taken
 
@@ -79,7 +80,7 @@ def test_each_answer_is_an_error_with_the_address_and_a_remedy_and_is_asked_for_
     stand_in.answer = lambda _: answer
     reading, writing = expected
     calls: list[tuple[Callable[[], object], type[ModelhubError]]] = [
-        (lambda: index.search(TARGET, Query(text="a")), reading),
+        (lambda: index.search(TARGET, Query(where=parse("a"))), reading),
         (lambda: index.get(TARGET, ["a"]), reading),
         (lambda: list(index.scan(TARGET)), reading),
         (index.describe, reading),

@@ -23,6 +23,7 @@ from modelhub.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from modelhub.query.parse import parse
 from modelhub.stores import TEXT_FIELDS, Document, Query, SearchIndex
 from modelhub.testing.contracts import SearchBackend
 from modelhub.testing.contracts.search import CALLS
@@ -40,7 +41,7 @@ TEXTS = [
 ]
 QUERIES = [
     *("classifier", "Classifiers", "translation", "class", "cafe zurich", "CAFÉ", "bert base"),
-    *("STRASSE", "модель елка", "gpt-2", "bert_base", "NOT", "nlp.sentiment-v2", "sentiment"),
+    *("STRASSE", "модель елка", "gpt-2", "bert_base", '"NOT"', "nlp.sentiment-v2", "sentiment"),
     *("v2 nlp", "nlp.sentiment", "sentiment-v2-large", "情感分析", "情感", "感", "情", "BERT 情感"),
     *("感情", "分割 图像", "データ", "モデル", "국", "감성", "𠮷野", "c++", "c", "example.org"),
     *("x" * 4096, "bert的", "BERT的中文", "情感分析 model", "…", "the"),
@@ -83,7 +84,7 @@ def raw(stack: SearchStack) -> Raw:
 
 
 def found(index: SearchIndex, target: str, text: str) -> list[str]:
-    hits = index.search(target, Query(text=text, current_only=False, limit=100)).hits
+    hits = index.search(target, Query(where=parse(text), current_only=False, limit=100)).hits
     return [hit.id for hit in hits]
 
 
@@ -116,9 +117,9 @@ def test_the_shorter_of_two_names_with_the_same_word_ranks_higher(
     assert found(index, target, "nlp.sentiment-v2") == names[1::-1]
 
 
-def test_a_text_of_a_thousand_names_is_searched_for(index: SearchIndex, target: str) -> None:
+def test_a_name_of_a_thousand_parts_is_searched_for(index: SearchIndex, target: str) -> None:
     alphabet = "abcdefghijklmnopqrstuvwxyz012345"
-    text = " ".join(f"{a}.{b}" for a in alphabet for b in alphabet)[:4096]
+    text = "-".join(f"{a}.{b}" for a in alphabet for b in alphabet)[:4095]
     index.write(target, [Document("a", 1, {"card": text}), Document("b", 1, {"card": text[4:]})])
     index.refresh(target)
     assert found(index, target, text) == ["a"]
@@ -258,6 +259,24 @@ def test_a_target_with_another_mapping_is_named_with_the_way_to_mend_it(
         assert "reindex" in caught.value.remedy
 
 
+def test_a_target_of_an_earlier_layout_takes_no_document_of_this_one(
+    index: SearchIndex, target: str, raw: Raw, elastic: SearchBackend
+) -> None:
+    index.drop_target(target)
+    earlier = {
+        "id": {"type": "keyword"},
+        "current": {"type": "boolean"},
+        "body": {"enabled": False},
+    }
+    words = {field: {"type": "text"} for field in TEXT_FIELDS}
+    mappings = {"dynamic": "strict", "properties": {**earlier, **words}}
+    raw("PUT", f"/{target}.index", {"aliases": {target: {}}, "mappings": mappings})
+    with pytest.raises(CorruptData, match=target) as caught:
+        index.write(target, [Document("a", 1, {"name": "alpha", "owner": "ops"})])
+    assert "modelhub admin reindex" in caught.value.remedy
+    assert elastic.raw_get(target, "a") is None
+
+
 @pytest.mark.parametrize("block", ["read_only_allow_delete", "write"])
 def test_a_blocked_index_refuses_writes_and_says_how_to_lift_the_block(
     index: SearchIndex, target: str, raw: Raw, stack: SearchStack, block: str
@@ -268,7 +287,7 @@ def test_a_blocked_index_refuses_writes_and_says_how_to_lift_the_block(
     with pytest.raises(Unavailable, match=f"{stack.search_url}.*blocked by") as caught:
         index.write(target, [Document("b", 1, {"name": "b"}), Document("a", 2, None)])
     assert ("Free disk space" in caught.value.remedy) == (block == "read_only_allow_delete")
-    assert index.search(target, Query(text="alpha")).total == 1
+    assert index.search(target, Query(where=parse("alpha"))).total == 1
     raw("PUT", f"/{target}/_settings", {"index": {f"blocks.{block}": None}})
     index.write(target, [Document("b", 1, {"name": "b"})])
 

@@ -20,6 +20,7 @@ import pytest
 from modelhub.backends.elastic_errors import INDEX_PRIVILEGES
 from modelhub.backends.elastic_search import ElasticIndex
 from modelhub.errors import Forbidden, ModelhubError, Unavailable
+from modelhub.query.parse import parse
 from modelhub.stores import Document, Query, SearchIndex
 from modelhub.testing.contracts import SearchBackend, SearchIndexContract
 from tests.live.search import elastic_search, open_elastic, request
@@ -151,7 +152,7 @@ def test_the_privileges_that_the_remedy_names_are_all_that_is_needed(
     index.refresh(TARGET)
     assert index.get(TARGET, ["a"]) == {"a": DOCUMENT}
     assert [document.id for document in index.scan(TARGET)] == ["a", "b"]
-    assert index.search(TARGET, Query(text="alpha")).total == 1
+    assert index.search(TARGET, Query(where=parse("alpha"))).total == 1
     assert index.targets() == [TARGET]
     assert index.describe()["documents"] == {TARGET: 2}
     index.drop_target(TARGET)
@@ -166,7 +167,7 @@ def test_who_may_only_read_is_told_what_is_missing(
     index = opened(user="reader", password="geheim")
     admin.write(TARGET, [DOCUMENT])
     admin.refresh(TARGET)
-    assert index.search(TARGET, Query(text="alpha")).total == 1
+    assert index.search(TARGET, Query(where=parse("alpha"))).total == 1
     for call in (
         lambda: index.write(TARGET, [DOCUMENT]),
         lambda: index.create_target(f"{TARGET}-2"),

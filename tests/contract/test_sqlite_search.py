@@ -14,6 +14,7 @@ import pytest
 
 from modelhub.backends.sqlite_search import SqliteSearch
 from modelhub.errors import CorruptData, NotFound, Unavailable
+from modelhub.query.parse import parse
 from modelhub.stores import Document, Query, SearchIndex
 from modelhub.testing.contracts.search import CALLS
 
@@ -47,18 +48,19 @@ def raw(path: Path, statement: str) -> list[Any]:
         ("straße", "STRASSE"),
         ("Модель Ёлка", "модель елка"),
         ("中文情感分析", "感"),
+        ("情感, 分析", "情感分析"),
         ("情", "情"),
         ("ﾃﾞｰﾀ", "データ"),
         ("한국어", "국"),
         ("𠮷野家", "𠮷野"),
         ("GPT-2 (124M)", "gpt-2"),
         ("https://example.org/models/bert_base", "bert_base"),
-        ("and or not near", "NOT"),
+        ("and or not near", '"NOT"'),
     ],
 )
 def test_text_is_found_by(index: SqliteSearch, stored: str, text: str) -> None:
     index.write("t", [Document("a", 1, {"card": stored}), Document("b", 1, {"card": "x"})])
-    hits = index.search("t", Query(text=text, current_only=False))
+    hits = index.search("t", Query(where=parse(text), current_only=False))
     assert [hit.id for hit in hits.hits] == ["a"]
 
 
@@ -68,19 +70,18 @@ def test_text_is_found_by(index: SqliteSearch, stored: str, text: str) -> None:
         ("GPT-J, trained in 2 days", "gpt-2"),
         ("sentiment.nlp", "nlp.sentiment"),
         ("感 情", "感情"),
-        ("情感, 分析", "情感分析"),
         ("classic", "class"),
     ],
 )
 def test_text_is_not_found_by(index: SqliteSearch, stored: str, text: str) -> None:
     index.write("t", [Document("a", 1, {"card": stored})])
-    assert index.search("t", Query(text=text, current_only=False)).total == 0
+    assert index.search("t", Query(where=parse(text), current_only=False)).total == 0
 
 
 def test_the_shorter_of_two_names_with_the_same_word_ranks_higher(index: SqliteSearch) -> None:
     names = ["nlp.sentiment-v2-large-zh", "nlp.sentiment-v2", *(f"m{n}" for n in range(20))]
     index.write("t", [Document(name, 1, {"name": name, "current": True}) for name in names])
-    hits = index.search("t", Query(text="nlp.sentiment-v2")).hits
+    hits = index.search("t", Query(where=parse("nlp.sentiment-v2"))).hits
     assert [hit.id for hit in hits] == ["nlp.sentiment-v2", "nlp.sentiment-v2-large-zh"]
 
 
@@ -140,6 +141,20 @@ def test_a_damaged_document_is_named_and_not_served(index: SqliteSearch, path: P
     index.write("t", [Document("m@7", 1, {"name": "alpha", "current": True})])
     raw(path, "UPDATE documents_1 SET body = '{broken'")
     with pytest.raises(CorruptData, match="m@7"):
-        index.search("t", Query(text="alpha"))
+        index.search("t", Query(where=parse("alpha")))
     with pytest.raises(CorruptData, match="m@7"):
         list(index.scan("t"))
+
+
+@pytest.mark.parametrize("call", ["write", "search", "near"])
+def test_a_target_of_an_earlier_release_is_left_as_it_is_and_names_the_way_out(
+    index: SqliteSearch, path: Path, call: str
+) -> None:
+    index.write("t", [Document("a", 1, {"name": "alpha"})])
+    raw(path, "DROP TABLE numbers_1")  # which earlier releases did not make
+    with pytest.raises(CorruptData, match="'t'") as caught:
+        CALLS[call](index, "t")
+    assert "modelhub admin reindex" in caught.value.remedy
+    assert list(index.scan("t")) == [Document("a", 1, {"name": "alpha"})]
+    index.drop_target("t")
+    assert raw(path, "SELECT name FROM sqlite_master WHERE name LIKE 'documents%'") == []

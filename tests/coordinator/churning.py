@@ -169,11 +169,12 @@ def check_swept(hub: Hub, *, data: bool = True) -> None:
 
 def check_found(hub: Hub) -> None:
     """A search for everything finds the live versions, and those alone."""
-    found = {
-        (hit.name, hit.number)
-        for offset in range(0, 10_000, 1000)
-        for hit in hub.search("", limit=1000, offset=offset, all_versions=True).hits
-    }
+    found: set[tuple[str, int]] = set()
+    page = hub.search("", limit=1000, all_versions=True)
+    found.update((hit.name, hit.number) for hit in page.hits)
+    while page.next:
+        page = hub.search("", limit=1000, all_versions=True, after=page.next)
+        found.update((hit.name, hit.number) for hit in page.hits)
     live = {
         (model, entry.number)
         for model in MODELS

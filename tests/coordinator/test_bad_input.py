@@ -190,7 +190,10 @@ def test_a_pull_takes_no_pattern_that_is_none(hub: Hub, tmp_path: Path, pattern:
 def test_searches_and_logs_have_bounds(hub: Hub) -> None:
     for text in ("a\0b", "\ud800", "x" * 4097):
         refused(InvalidInput, lambda text=text: hub.search(text))  # type: ignore[misc]
-    for bounds in ({"limit": 0}, {"limit": 1001}, {"offset": -1}, {"offset": 10_001}):
+    for bounds in (
+        *({"limit": 0}, {"limit": 1001}, {"limit": 10**9}, {"after": "x"}, {"sort": "owner"}),
+        *({"sort": "lr"}, {"facets": ["size"]}, {"facets": ["x"]}, {"facets": ["label"] * 11}),
+    ):
         refused(InvalidInput, lambda bounds=bounds: hub.search("x", **bounds))  # type: ignore[misc]
     for limit in (0, -1):
         refused(InvalidInput, lambda limit=limit: hub.log(MOOD, limit=limit))  # type: ignore[misc]
@@ -208,6 +211,10 @@ WRONG_TYPES: dict[str, Callable[[Any], object]] = {
     "list": lambda hub: hub.list(pattern=7),
     "search": lambda hub: hub.search(None),
     "search limit": lambda hub: hub.search("x", limit="3"),
+    "search after": lambda hub: hub.search("x", after=3),
+    "search sort": lambda hub: hub.search("x", sort=None),
+    "search facets as a text": lambda hub: hub.search("x", facets="label"),
+    "search like": lambda hub: hub.search("x", like=3),
     "log limit": lambda hub: hub.log(MOOD, limit="3"),
     "pull": lambda hub: hub.pull(MOOD, 7),
 }

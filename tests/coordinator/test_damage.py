@@ -333,7 +333,7 @@ def test_damaged_metadata_of_the_head_keeps_nobody_from_pushing(
     hub = damaged.hub
     hurt(damaged)
     assert hub.push(MOOD, source, title="the next one").number == 4
-    assert [hit.number for hit in hub.search("the next one").hits] == [4]
+    assert [hit.number for hit in hub.search('"the next one"').hits] == [4]
     status = hub.status()
     assert status.search_lag is not None
     assert status.search_lag.changes == 1
@@ -342,7 +342,7 @@ def test_damaged_metadata_of_the_head_keeps_nobody_from_pushing(
     hub.edit(f"{MOOD}@3", title="written again")
     settle.sweep()
     assert not damaged.findings()
-    assert {hit.number for hit in hub.search("written again", all_versions=True).hits} == {3}
+    assert {hit.number for hit in hub.search('"written again"', all_versions=True).hits} == {3}
 
 
 def test_an_edit_repairs_damaged_metadata_as_fsck_says(damaged: Damaged) -> None:

@@ -281,7 +281,7 @@ def test_without_its_search_targets_a_hub_does_everything_but_search(
         assert hub.status().intents == 1
     damaged.put("system", keys.SEARCH, whole)
     assert damaged.hub.sweep().documents
-    assert damaged.hub.search("unseen so far").total == 1
+    assert damaged.hub.search('"unseen so far"').total == 1
     assert not damaged.findings()
 
 

@@ -81,7 +81,7 @@ def test_models_are_listed_and_found_in_both_languages(hub: Hub) -> None:
     assert 0 < len(chinese) < MODELS
     title = hub.search("模型", limit=MODELS, all_versions=True)
     assert {hit.name for hit in title.hits} <= {model.name for model in chinese}
-    assert hub.search("trained on", all_versions=True).total > VERSIONS / 4
+    assert hub.search('"trained on"', all_versions=True).total > VERSIONS / 4
     assert hub.show(chinese[0].name).metadata.params["epochs"]
 
 
@@ -113,7 +113,7 @@ def test_the_coordinator_goes_on_where_the_populated_log_ends(
     assert hub.show(name).number == before.number
     hub.undelete(f"{name}@{pushed.number}")
     hub.edit(name, title="Still at work")
-    assert hub.search("still at work").total == 1
+    assert hub.search('"still at work"').total == 1
     assert list(hub.fsck().findings) == []
     hub.close()
 

@@ -257,9 +257,46 @@ def test_search_finds_words_in_any_script_and_pages_through_the_hits(
     page = run("search", "nlp.x", "--all-versions", "--limit", "1")
     assert page.exit_code == 0
     assert len(rows(page.stdout)) == 2
-    assert page.stderr == "1 of 2; --offset 1 shows more\n"
-    rest = run("search", "nlp.x", "--all-versions", "--limit", "1", "--offset", "1")
+    (cursor,) = re.findall(r"^1 of 2; --after (\S+) shows more\n$", page.stderr)
+    rest = run("search", "nlp.x", "--all-versions", "--limit", "1", "--after", cursor)
     assert {rows(page.stdout)[1][0], rows(as_text(rest))[1][0]} == {"nlp.x@1", "nlp.x@2"}
+
+
+def test_search_takes_fields_an_order_and_values_to_count(run: Run, two: Path) -> None:
+    asked = ("metric.f1:>=0.5 name:nlp.*", "--sort", "-metric.f1", "--facet", "branch")
+    found = as_json(run("search", *asked, "--all-versions", "--format", "json"))
+    assert [hit["number"] for hit in found["hits"]] == [2, 1]
+    assert found["facets"] == {"branch": [{"value": "main", "count": 1}]}
+    assert (found["next"], found["suggestion"]) == (None, None)
+    listed = rows(as_text(run("search", *asked, "--all-versions")))
+    assert [row[0] for row in listed[:3]] == ["VERSION", "nlp.x@2", "nlp.x@1"]
+    assert listed[3:] == [[], ["BRANCH", "VERSIONS"], ["main", "1"]]
+
+
+def test_search_marks_the_words_that_it_found(run: Run, two: Path) -> None:
+    found = as_json(run("search", "情感", "--format", "json"))
+    assert found["hits"][0]["highlight"] == {"field": "labels", "text": "情感", "marks": [[0, 2]]}
+    assert rows(as_text(run("search", "情感")))[1][-1] == "*情感*"
+
+
+def test_search_says_what_may_have_been_meant(run: Run, two: Path) -> None:
+    as_text(run("edit", "nlp.x", "--title", "Sentiment"))
+    assert as_text(run("search", "sentimant")).endswith("\n\nDid you mean: sentiment\n")
+    assert as_json(run("search", "sentimant", "--format", "json"))["suggestion"] == "sentiment"
+
+
+def test_search_finds_models_like_another_one(run: Run, two: Path, model: Path) -> None:
+    pushed = run("push", "nlp.y", model, "--label", "情感")
+    assert pushed.exit_code == 0
+    found = as_json(run("search", "--like", "nlp.x", "--format", "json"))
+    assert [hit["name"] for hit in found["hits"]] == ["nlp.y"]
+
+
+def test_search_refuses_what_is_no_search_and_points_at_it(run: Run, two: Path) -> None:
+    for asked in (["onwer:ops"], ["a", "AND"], ["x", "--sort", "owner"], ["x", "--facet", "size"]):
+        assert run("search", *asked).exit_code == run("search", "x", "--limit", "1001").exit_code
+    assert "column 1: 'onwer' is not a field" in run("search", "onwer:ops").stderr
+    assert run("search").exit_code == 2
 
 
 def test_diff_shows_files_and_fields_that_differ(run: Run, two: Path, hub: modelhub.Hub) -> None:

@@ -11,9 +11,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from modelhub.backends.matching import Held, holds
 from modelhub.errors import InvalidInput, NotFound
-from modelhub.stores import TEXT_FIELDS, Document, Query, SearchIndex
+from modelhub.query.fields import Sort, sort_of
+from modelhub.query.parse import parse
+from modelhub.stores import TEXT_FIELDS, Count, Document, Query, SearchIndex
+from modelhub.testing.contracts.corpus import BODIES, CLAUSES, MODELS, QUERIES
 
 Add = Callable[..., None]
 Found = Callable[..., list[str]]
@@ -23,7 +29,8 @@ CALLS: dict[str, Callable[[SearchIndex, str], object]] = {
     "refresh": lambda index, target: index.refresh(target),
     "get": lambda index, target: index.get(target, ["a"]),
     "scan": lambda index, target: list(index.scan(target)),
-    "search": lambda index, target: index.search(target, Query(text="a")),
+    "search": lambda index, target: index.search(target, Query(where=parse("a"))),
+    "near": lambda index, target: index.near(target, ["a"]),
 }
 
 
@@ -40,6 +47,35 @@ class SearchBackend:
     open: Callable[[], SearchIndex]
     target: str
     raw_get: Callable[[str, str], tuple[int, dict[str, Any] | None] | None]
+
+
+def _numbered(number: int) -> dict[str, Any]:
+    """A document of which some have no value, and some the same one."""
+    return {
+        "name": f"alpha.{number * 37 % 57:02}",
+        "current": True,
+        "number": number // 10,
+        "size_bytes": 2**40 - number,
+        "created": f"2026-05-01T12:{number % 30:02}:00.{number:06}+00:00",
+        "params": {"lr": number % 3 / 10} if number % 4 else {"lr": "0.1"},
+        "metrics": {"f1": number % 7} if number % 2 else {},
+    }
+
+
+def _place(order: str, number: int) -> tuple[Any, ...]:
+    """Where the document stands in an order, told from what it is."""
+    sign = -1 if order.startswith("-") else 1
+    body = _numbered(number)
+    value = {
+        "score": 0,
+        "name": number * 37 % 57,
+        "created": number % 30,
+        "number": number // 10,
+        "size": 2**40 - number,
+        "param.lr": None if number % 4 == 0 else body["params"]["lr"],
+        "metric.f1": body["metrics"].get("f1"),
+    }[order.removeprefix("-")]
+    return value is None, sign * (value or 0), number
 
 
 class SearchIndexContract:
@@ -68,7 +104,7 @@ class SearchIndexContract:
 
         def found(text: str = "", **options: Any) -> list[str]:
             index.refresh(target)
-            hits = index.search(target, Query(text=text, **options))
+            hits = index.search(target, Query(where=parse(text), **options))
             return [hit.id for hit in hits.hits]
 
         return found
@@ -135,7 +171,7 @@ class SearchIndexContract:
         expected = Document("nlp.sentiment@3", 2**41 + 7, body)
         assert other.get(target, ["nlp.sentiment@3", "absent"]) == {expected.id: expected}
         index.refresh(target)
-        assert other.search(target, Query(text="sentiment")).hits[0].body == body
+        assert other.search(target, Query(where=parse("sentiment"))).hits[0].body == body
 
     def test_an_older_or_equal_version_changes_nothing_and_is_no_error(
         self, target: str, add: Add, search_backend: SearchBackend
@@ -226,7 +262,7 @@ class SearchIndexContract:
         for number in range(10):
             add(f"m@{number}", name="alpha")
             index.refresh(target)
-            assert other.search(target, Query(text="alpha")).total == number + 1
+            assert other.search(target, Query(where=parse("alpha"))).total == number + 1
 
     @pytest.mark.parametrize("field", TEXT_FIELDS)
     def test_each_field_is_searched_as_a_text_or_a_list(
@@ -237,13 +273,13 @@ class SearchIndexContract:
         add("none", name="nothing", message="alpha is in no searched field")
         assert sorted(found("alpha")) == ["list", "text"]
 
-    def test_every_word_must_occur_in_whatever_field(self, add: Add, found: Found) -> None:
+    def test_two_words_must_both_occur_in_whatever_field(self, add: Add, found: Found) -> None:
         add("both", title="Alpha", card="… beta.")
         add("one", title="alpha", card="gamma")
         add("other", title="beta")
         assert found("alpha beta") == ["both"]
         assert found("BETA, Alpha!") == ["both"]
-        assert found("alpha beta gamma") == []
+        assert found("alpha nowhere") == []
 
     def test_a_weightier_field_ranks_higher(
         self, index: SearchIndex, target: str, add: Add
@@ -254,7 +290,7 @@ class SearchIndexContract:
         for number in range(20):
             add(f"filler{number}", **dict.fromkeys(order, "filler"))
         index.refresh(target)
-        hits = index.search(target, Query(text="alpha")).hits
+        hits = index.search(target, Query(where=parse("alpha"))).hits
         assert [hit.id[2:] for hit in hits] == order
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -264,17 +300,47 @@ class SearchIndexContract:
             add(f"m@{number}", name="alpha")
         assert found(text) == [f"m@{number}" for number in (1, 2, 3, 4, 5, 6, 9)]
 
-    def test_pages_follow_each_other_and_the_total_counts_all(
-        self, index: SearchIndex, target: str
+    @pytest.mark.parametrize(
+        "order", ["score", "name", "-name", "created", "-number", "-size", "param.lr", "-metric.f1"]
+    )
+    @pytest.mark.parametrize("text", ["alpha", ""])
+    def test_pages_follow_each_other_in_every_order_and_the_total_counts_all(
+        self, index: SearchIndex, target: str, text: str, order: str
     ) -> None:
-        body = {"name": "alpha", "current": True}
-        index.write(target, [Document(f"{number:03}", 1, body) for number in range(57)])
+        index.write(target, [Document(f"{n:02}", 1, _numbered(n)) for n in range(57)])
         index.refresh(target)
-        for text in ("alpha", ""):
-            queries = [Query(text=text, limit=20, offset=offset) for offset in (0, 20, 40, 10_000)]
-            pages = [index.search(target, query) for query in queries]
-            assert [page.total for page in pages] == [57] * 4
-            assert [hit.id for page in pages for hit in page.hits] == [f"{n:03}" for n in range(57)]
+        query = Query(where=parse(text), limit=20, sort=sort_of(order))
+        whole = index.search(target, msgspec.structs.replace(query, limit=1000))
+        assert (whole.total, len(whole.hits), whole.next) == (57, 57, None)
+        pages = [index.search(target, query)]
+        while pages[-1].next is not None:
+            query = msgspec.structs.replace(query, after=pages[-1].next)
+            pages.append(index.search(target, query))
+        assert [(page.total, len(page.hits)) for page in pages] == [(57, 20), (57, 20), (57, 17)]
+        found = [hit.id for page in pages for hit in page.hits]
+        assert found == [hit.id for hit in whole.hits]
+        assert found == sorted(
+            (f"{n:02}" for n in range(57)), key=lambda one: _place(order, int(one))
+        )
+
+    def test_a_cursor_continues_its_own_search_alone(
+        self, index: SearchIndex, target: str, add: Add
+    ) -> None:
+        for number in range(3):
+            add(f"m@{number}", name="alpha", number=number)
+        index.refresh(target)
+        query = Query(where=parse("alpha"), limit=1)
+        after = index.search(target, query).next
+        assert after is not None
+        others = [
+            Query(where=parse("beta"), after=after),
+            Query(where=parse("alpha"), sort=sort_of("number"), after=after),
+            Query(where=parse("alpha"), current_only=False, after=after),
+            *(Query(where=parse("alpha"), after=text) for text in ("", "x", "情", after[:-4])),
+        ]
+        for other in others:
+            with pytest.raises(InvalidInput, match="does not continue"):
+                index.search(target, other)
 
     def test_documents_that_are_not_current_are_found_on_request_alone(
         self, add: Add, found: Found
@@ -292,36 +358,132 @@ class SearchIndexContract:
         add("c")
         assert found(text) == ["a", "b", "c"]
 
-    @pytest.mark.parametrize("text", ["!", "?? …", '"', "。、「」", "***", "( ) ^"])
+    @pytest.mark.parametrize("text", ["!", "?? …", '""', "。、「」", "' -- ^", '"?" AND !'])
     def test_punctuation_finds_nothing_and_is_no_error(
         self, add: Add, found: Found, text: str
     ) -> None:
         add("a", name="alpha", card="? ! * ( ) 。")
         assert found(text) == []
 
+    def test_beside_words_punctuation_counts_for_nothing(self, add: Add, found: Found) -> None:
+        add("a", name="alpha", card="beta")
+        assert found("alpha, & beta - ?") == ["a"]
+
     @pytest.mark.parametrize(
-        "text",
-        [
-            "alpha OR beta",
-            "name:alpha",
-            "{name title} : alpha",
-            "alph*",
-            "alph?",
-            "' OR 1=1 --",
-            "NEAR(alpha beta, 5)",
-            "alpha AND (beta",
-            '"alpha beta',
-            "/al.*/",
-            "a\\",
-        ],
+        "text", ["' or 1=1 --", "near beta, 6", "alph?", "{title} beta^9", "a\\", "alpha~"]
     )
     def test_no_engines_syntax_is_understood(self, add: Add, found: Found, text: str) -> None:
-        add("a", title="alpha")
-        assert found(text) == []
+        add("a", title="alpha", card="5")
+        assert found(text) == (["a"] if text == "alpha~" else [])
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("alpha beta nowhere", ["all", "three", "two"]),
+            ("gamma delta a1 b1 c1 d1", ["all"]),
+            ("alpha nowhere", []),
+            ("alpha AND beta AND nowhere", []),
+            ("how do I do the omega", ["none"]),
+            ('"gamma delta" nowhere b1', ["all"]),
+            ("alpha OR nowhere", ["all", "three", "two"]),
+            ("alpha AND NOT gamma", ["two"]),
+            ("alpha -gamma", ["two"]),
+            ("NOT alpha", ["none"]),
+            ("gamma AND (delta OR nowhere) OR omega", ["all", "none"]),
+            ("alpha (delta OR beta) -delta", ["three", "two"]),
+        ],
+    )
+    def test_of_more_than_two_words_a_third_has_to_occur_unless_operators_say_more(
+        self, add: Add, found: Found, text: str, expected: list[str]
+    ) -> None:
+        add("all", card="alpha beta gamma delta")
+        add("three", card="alpha beta gamma")
+        add("two", card="alpha beta")
+        add("none", card="omega")
+        assert sorted(found(text)) == expected
+
+    @pytest.mark.parametrize(("text", "expected"), CLAUSES)
+    def test_each_kind_of_clause_finds_what_it_says(
+        self, index: SearchIndex, target: str, found: Found, text: str, expected: list[str]
+    ) -> None:
+        index.write(target, [Document(name, 1, body) for name, body in MODELS.items()])
+        assert sorted(found(text)) == expected
+
+    def test_keywords_are_counted_over_all_pages(
+        self, index: SearchIndex, target: str, add: Add
+    ) -> None:
+        for number in range(30):
+            add(f"{number:02}", labels=["All", f"l{number % 12:02}"], owner="ops" * (number > 20))
+        add("tombstone")
+        index.write(target, [Document("tombstone", 2, None)])
+        index.refresh(target)
+        where = parse("label:all -l03")
+        found = index.search(target, Query(where=where, limit=1, facets=("label", "owner", "tag")))
+        assert found.facets["label"] == [
+            Count("all", 27),
+            *(Count(f"l{n:02}", 3) for n in (0, 1, 2, 4, 5)),
+            *(Count(f"l{n:02}", 2) for n in (6, 7, 8, 9)),
+        ]
+        assert found.facets["owner"] == [Count("ops", 8)]
+        assert found.facets["tag"] == []
+
+    def test_a_name_that_is_exactly_what_is_sought_comes_first(
+        self, add: Add, found: Found
+    ) -> None:
+        add("a", name="bert.large", title="bert, bert and bert", labels=["bert"], card="bert")
+        add("b", name="bert", card="something else altogether, and at some length")
+        for number in range(10):
+            add(f"f{number}", name=f"filler-{number}")
+        assert found("bert") == ["b", "a"]
+        assert found("bert OR filler")[0] == "b"
+
+    def test_words_that_stand_together_rank_higher(self, add: Add, found: Found) -> None:
+        add("apart", description="image work; later on, and quite unlike it, segmentation")
+        add("together", description="work; later on, and quite unlike it, image segmentation")
+        for number in range(10):
+            add(f"f{number}", description="filler")
+        assert found("image segmentation") == ["together", "apart"]
+
+    def test_a_hit_shows_where_its_words_are(self, index: SearchIndex, target: str) -> None:
+        body = {"name": "x", "current": True, "description": "Classifiers for 中文情感分析."}
+        index.write(target, [Document("x", 1, body)])
+        index.refresh(target)
+        query = Query(where=parse("classifier 情感分析"), highlight=True)
+        (hit,) = index.search(target, query).hits
+        assert hit.highlight is not None
+        assert hit.highlight.field == "description"
+        shown = [hit.highlight.text[start:end] for start, end in hit.highlight.marks]
+        assert shown == ["Classifiers", "情感分析"]
+        assert index.search(target, Query(where=parse("x"))).hits[0].highlight is None
+
+    def test_words_that_are_spelt_nearly_alike_are_named(
+        self, index: SearchIndex, target: str, add: Add
+    ) -> None:
+        add("a", description="sentiment of reviews", card="sentinel")
+        add("b", title="Sentiment", labels=["chinese"])
+        add("c", title="sediment centimental", name="sentimental")
+        index.refresh(target)
+        asked = ["sentimant", "Chinse", "chineses", "sentiment", "qwertyuiop", "情感", "x" * 300]
+        assert index.near(target, asked) == {
+            "sentimant": ["sentiment"],
+            "Chinse": ["chinese"],
+        }
 
     @pytest.mark.parametrize(
         "text",
-        ["情感", "分析", "情感分析", "感分", "中文情感分析模型", "分析 情感", "BERT情感", "bert"],
+        [
+            *(
+                "情感",
+                "分析",
+                "情感分析",
+                "感分",
+                "中文情感分析模型",
+                "分析 情感",
+                "BERT情感",
+                "bert",
+            ),
+            *("中文评论", "判断电商评论是好评还是差评的模型"),
+        ],
     )
     def test_chinese_is_found_by_words_of_two_characters_and_more(
         self, add: Add, found: Found, text: str
@@ -362,24 +524,30 @@ class SearchIndexContract:
         assert found(text) == ["a"]
 
     def test_a_text_of_4096_characters_is_searched_for(self, add: Add, found: Found) -> None:
-        many = " ".join(f"w{number}" for number in range(1000))[:4096]
-        long, chinese = "x" * 4096, "情感分析" * 1024
+        many = "-".join(f"w{number}" for number in range(1000))[:4096]
+        long, chinese = "x" * 4096, "".join(map(chr, range(0x4E00, 0x4E00 + 4096)))
         add("many", card=many)
         add("long", card=f"{long} and {long}")
         add("zh", card=chinese)
         assert (found(many), found(long), found(chinese)) == (["many"], ["long"], ["zh"])
+        words = ["alpha", *(chinese[start : start + 60] for start in range(0, 3780, 60))]
+        assert found(" ".join(words)) == ["zh"]
 
     @pytest.mark.parametrize(
         "query",
         [
-            Query(text="x" * 4097),
-            Query(text="a\0b"),
-            Query(text="\ud83e"),
             Query(limit=0),
             Query(limit=-1),
             Query(limit=1001),
-            Query(offset=-1),
-            Query(offset=10_001),
+            Query(limit=10**9),
+            Query(after="x" * 4097),
+            Query(sort=Sort("owner")),
+            Query(sort=Sort("nothing")),
+            Query(sort=Sort("score", descending=False)),
+            Query(facets=("name",)),
+            Query(facets=("size",)),
+            Query(facets=("_index",)),
+            Query(facets=("label",) * 11),
         ],
         ids=repr,
     )
@@ -389,10 +557,29 @@ class SearchIndexContract:
         with pytest.raises(InvalidInput):
             index.search(target, query)
 
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(bodies=st.lists(BODIES, max_size=5), asked=st.lists(QUERIES, min_size=1, max_size=6))
+    def test_what_is_found_is_what_holds_for_each_document(
+        self, search_backend: SearchBackend, bodies: list[dict[str, Any]], asked: list[str]
+    ) -> None:
+        target = f"{search_backend.target}-random"
+        index = search_backend.open()
+        index.drop_target(target)
+        index.create_target(target)
+        index.write(target, [Document(str(n), 1, body) for n, body in enumerate(bodies)])
+        index.refresh(target)
+        for text in asked:
+            where = parse(text)
+            hits = index.search(target, Query(where=where, current_only=False)).hits
+            expected = {str(n) for n, body in enumerate(bodies) if holds(where, Held.of(body))}
+            assert {hit.id for hit in hits} == expected, text
+        index.drop_target(target)
+        index.close()
+
     def test_the_description_says_where_and_what_it_is(
         self, index: SearchIndex, target: str, add: Add
     ) -> None:
-        add("a", name="a")
+        add("a", name="a", params={"lr": 0.1, "optimizer": "adam"}, metrics={"f1": 0.9})
         description = msgspec.json.decode(msgspec.json.encode(index.describe()))
         assert {"kind", "address", "version"} <= description.keys()
         assert description["documents"][target] == 1
