@@ -371,9 +371,11 @@ NAMES = [
     "merge",
     "restore of a file",
     "a branch moves back",
+    "re-index",
 ]
 
 
+@pytest.mark.timeout(1800)  # on the real servers, with --full
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_fails_in(
     name: str,
@@ -387,6 +389,7 @@ def test_whatever_fails_in(
     walk(kind, [found[name]], before, make_stores, figure)
 
 
+@pytest.mark.timeout(1800)
 def test_whatever_fails_in_a_sweep_after_a_failed_publish(
     folders: dict[int, Path],
     kind: str,

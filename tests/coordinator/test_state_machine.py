@@ -103,6 +103,6 @@ def run(machine: type[Counted], sequences: int, figure: Callable[[str], None]) -
         machine,
         settings=settings(max_examples=sequences, stateful_step_count=STEPS, backend="afresh"),
     )
-    # Hypothesis ends a sequence early at one step in 65,536.
-    assert machine.seen["steps"] > 0.99 * sequences * STEPS
+    # Hypothesis ends a sequence at one step in 65,536: of 2,500, one run in 26 loses up to 50.
+    assert machine.seen["steps"] > 0.9 * sequences * STEPS
     figure(f"{machine.__name__}: {machine.seen['steps']:,} steps in {sequences} sequences")
