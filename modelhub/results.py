@@ -440,15 +440,16 @@ class Reindexed(msgspec.Struct, frozen=True, kw_only=True):
     """What a re-index did.
 
     ``mode`` is ``whole`` or ``incremental``, ``target`` the one that answers searches now.
-    ``documents`` were compared and ``written`` written; ``lost`` were neither there nor to come,
-    and are there again. ``damaged`` says what could not be read and so is not in search,
-    ``dropped`` which targets were removed.
+    ``documents`` were compared and ``written`` written; ``documents_lost`` were neither there nor
+    to come, and are there again: ``lost`` has the first 1,000 of them. ``damaged`` says what could
+    not be read and so is not in search, ``dropped`` which targets were removed.
     """
 
     mode: str
     target: str
     documents: int
     written: int
+    documents_lost: int
     lost: Listing[Lost]
     damaged: tuple[str, ...]
     dropped: tuple[str, ...]

@@ -20,6 +20,7 @@ PER_INDEX: Json = {"indices": {"terms": {"field": "_index", "size": 10_000}}}
 
 _NOTHING: Json = {"match_none": {}}
 _CANDIDATES = 50
+_LONGS = 2.0**63
 
 
 def matching(query: Query) -> Json:
@@ -116,7 +117,11 @@ def _value(clause: Equal | Prefix | Range) -> Json:
             given = {sign: bound for sign, bound in bounds.items() if bound is not None}
             if kind_of(field) is Kind.PAIR:
                 return _pair(field, {"range": {f"{PAIRS}.number": given}})
-            return {"range": {f"{NUMBERS}.{field}": given}}
+            if (clause.low or 0) >= _LONGS or (clause.high or 0) < -_LONGS:
+                return _NOTHING
+            # Bounds that no value reaches: the field is of 64 bits, and refuses others.
+            within = {sign: bound for sign, bound in given.items() if abs(bound) < _LONGS}
+            return {"range": {f"{NUMBERS}.{field}": within}}
 
 
 def _bag(bag: Bag) -> Json:

@@ -76,7 +76,7 @@ def reindex(door: Door, incremental: bool, scheduled: bool) -> None:
     mode: ReindexMode = "scheduled" if scheduled else "incremental" if incremental else "whole"
     with door.hub() as hub, progress(in_bytes=False) as advance:
         done = hub.reindex(mode, progress=advance)
-    door.judge(done, text.reindexed, well=not (done.lost or done.damaged))
+    door.judge(done, text.reindexed, well=not (done.documents_lost or done.damaged))
 
 
 admin = click.Group(

@@ -322,7 +322,8 @@ def reindexed(result: Reindexed) -> str:
         ("documents", f"{result.documents:,}"),
         ("written", f"{result.written:,}"),
         ("dropped", "\n".join(result.dropped)),
-        ("lost", "\n".join(document.id for document in result.lost)),
+        ("lost", f"{result.documents_lost:,}"),
+        ("", "\n".join(document.id for document in result.lost)),
         ("damaged", "\n".join(result.damaged)),
     ]
     return _facts(facts)

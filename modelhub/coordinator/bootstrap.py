@@ -39,6 +39,8 @@ def initialise(ctx: Context) -> Made:
         standing = rows.get(keys.SYSTEM, keys.SEARCH)
         if standing != registered:
             ctx.stores.search.drop_target(target)
+            # Somebody else came so far: the hub is the one that its target is named after.
+            made = Format(FORMAT_NUMBER, index.take_targets(ctx, standing).live.split("-")[1])
     first = rows.check_and_put(keys.SYSTEM, keys.FORMAT, None, encode(made))
     return Made(hub=first, tables=missing)
 

@@ -37,12 +37,19 @@ def due(ctx: Context, unreadable: list[CorruptData], *, at: str = "") -> Iterato
     """One for each version of every model from ``at`` on, deleted ones included.
 
     A model whose log is damaged keeps no other from search: why goes into ``unreadable``.
+
+    Raises:
+        CorruptData: the store could not read on; there may be more models.
     """
-    for name, rows in groupby(_log_rows(ctx, unreadable, at), key=lambda row: row[0]):
+    cut_short: list[CorruptData] = []
+    found = _log_rows(ctx, unreadable, cut_short, at)
+    for name, rows in groupby(found, key=lambda row: row[0]):
         try:
             yield from _of_model(name, (row for _, row in rows))
         except CorruptData as exc:
             unreadable.append(exc)
+    if cut_short:
+        raise cut_short[0]
 
 
 def render(ctx: Context, batch: Sequence[Due], unreadable: list[CorruptData]) -> list[Document]:
@@ -68,14 +75,28 @@ def render(ctx: Context, batch: Sequence[Due], unreadable: list[CorruptData]) ->
     return documents
 
 
-def _log_rows(ctx: Context, unreadable: list[CorruptData], at: str) -> Iterator[tuple[str, Row]]:
-    for key, value in ctx.stores.rows.scan(keys.LOG, *keys.log_from(at)):
+def _log_rows(
+    ctx: Context, unreadable: list[CorruptData], cut_short: list[CorruptData], at: str
+) -> Iterator[tuple[str, Row]]:
+    """The log's rows with their models; of a scan that fails, ``cut_short`` says why.
+
+    It must not be taken for damage of the model that it fails in.
+    """
+    scan = iter(ctx.stores.rows.scan(keys.LOG, *keys.log_from(at)))
+    while True:
         try:
-            name, _ = keys.parse_log(key)
+            row = next(scan, None)
+        except CorruptData as exc:
+            cut_short.append(exc)
+            return
+        if row is None:
+            return
+        try:
+            name, _ = keys.parse_log(row[0])
         except CorruptData as exc:
             unreadable.append(exc)
         else:
-            yield name, (key, value)
+            yield name, row
 
 
 def _of_model(name: str, rows: Iterator[Row]) -> Iterator[Due]:

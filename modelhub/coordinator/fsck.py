@@ -254,12 +254,12 @@ class _HubCheck:
     def _held(self, target: str, ids: Sequence[str]) -> dict[str, Document]:
         """What search holds; documents that cannot be read count as absent."""
         try:
-            return self.ctx.stores.search.get(target, ids)
-        except CorruptData:
-            if len(ids) == 1:
-                return {}
-        middle = len(ids) // 2
-        return self._held(target, ids[:middle]) | self._held(target, ids[middle:])
+            return index.held(self.ctx, target, ids, unreadable=[])
+        except NotFound:
+            self._targets = index.read_targets(self.ctx)
+            if self._targets.live == target:
+                raise
+        return self._held(self._targets.live, ids)  # a re-index swapped targets meanwhile
 
     def _check_pack(self, pack: str, subject: str) -> None:
         check, weights = self.check, self.ctx.stores.weights

@@ -6,7 +6,8 @@ entry that touches it, so that writes may arrive in any order, by any process, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from modelhub.coordinator import keys, versions
@@ -164,7 +165,7 @@ def on_live(ctx: Context, ask: Callable[[str], T]) -> T:
             )
         try:
             return ask(targets.live)
-        except NotFound:
+        except (NotFound, Unavailable, CorruptData):  # what is being dropped says any of these
             if read_targets(ctx).live == targets.live:
                 raise
 
@@ -193,6 +194,25 @@ def write_everywhere(
         targets = read_targets(ctx)
         if all((target, targets.epoch) in written for target in targets.targets):
             return
+
+
+def held(
+    ctx: Context, target: str, ids: Sequence[str], unreadable: list[CorruptData]
+) -> dict[str, Document]:
+    """What a target has of these documents; of those that cannot be read ``unreadable`` says why.
+
+    Raises:
+        NotFound: the target is not there.
+    """
+    try:
+        return ctx.stores.search.get(target, ids)
+    except CorruptData as exc:
+        if len(ids) == 1:
+            unreadable.append(exc)
+            return {}
+    middle = len(ids) // 2
+    first, rest = (held(ctx, target, part, unreadable) for part in (ids[:middle], ids[middle:]))
+    return first | rest
 
 
 def _write(ctx: Context, target: str, versioned: list[Document], timeout_s: float | None) -> bool:
@@ -235,7 +255,13 @@ def wait(ctx: Context, head: Head, published: Sealed) -> None:
     """
     try:
         refresh(ctx, head, published.entry.seq - 1)
-        ctx.stores.search.refresh(read_targets(ctx).live)
+        refreshed: set[str] = set()
+        # A target that is not live yet may be, when the caller searches.
+        while more := set(read_targets(ctx).targets) - refreshed:
+            for target in more:
+                with suppress(NotFound):  # dropped meanwhile
+                    ctx.stores.search.refresh(target)
+            refreshed |= more
     except ModelhubError as exc:
         revision = f"{head.name}@{subject(published.entry.change)}"
         raise Unavailable(

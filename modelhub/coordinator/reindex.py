@@ -25,13 +25,22 @@ from modelhub.coordinator import bootstrap, index, keys
 from modelhub.coordinator.context import Context, Progress, ignore_progress, new_txid
 from modelhub.coordinator.due import Due, due, render
 from modelhub.coordinator.settle import change_row
-from modelhub.errors import Conflict, CorruptData, ModelhubError, OutcomeUnknown, Unavailable
+from modelhub.errors import (
+    Conflict,
+    CorruptData,
+    ModelhubError,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
 from modelhub.records import Reindexing, Targets, decode, encode
 from modelhub.results import Listing, Lost, Reindexed, ReindexMode
 
-_BATCH = 500
+_BATCH = 200
+"""An embedded index keeps publishers waiting while it takes one."""
 _THREADS = 3
 _WRITE_TRIES = 4
+_MOST_TOLD = 1000
 
 
 def reindex(
@@ -74,7 +83,7 @@ class _Run:
             # One that cannot be read says nothing, and what its run left is dropped like the rest.
             with suppress(CorruptData):
                 self._state = decode(self._row, Reindexing, "the row of the re-index under way")
-        if now < self._state.lease:
+        if self._state.run and now < self._state.lease:
             raise Conflict(
                 f"a re-index by {self._state.actor} is under way",
                 remedy=f"Wait for it; if it died, another may begin at {self._state.lease:%H:%M} "
@@ -87,33 +96,35 @@ class _Run:
     def is_due(self) -> bool:
         """Whether to fill a target: one was begun, or the live one's form is out of date."""
         targets = index.read_targets(self._ctx)
-        return bool(self._state.target) or targets.layout != index.LAYOUT
+        begun = self._state.target not in {"", targets.live}
+        return begun or targets.targets != (targets.live,) or targets.layout != index.LAYOUT
 
     def whole(self) -> Reindexed:
         """Fill a target from the log, or go on with the one that was begun, and swap."""
-        if index.read_targets(self._ctx).live != self._state.target:
-            epoch = self._begin_target()
-            self._fill(epoch)
-            self._compare(self._state.target, epoch)
-            self._ctx.stores.search.refresh(self._state.target)
-            self._change_targets(self._swapped)
-        self._change_targets(self._alone)
-        dropped = self._drop_others()
+        if index.read_targets(self._ctx).live == self._state.target:
+            self._forget()  # a run that died had swapped, nobody knows how long ago
+        epoch = self._begin_target()
+        self._fill(epoch)
         target = self._state.target
-        self._note(target="", at="", filled=False)
-        return self._result("whole", target, dropped)
+        self._compare(target, epoch)
+        self._ctx.stores.search.refresh(target)
+        self._change_targets(self._swapped)
+        self._change_targets(self._alone)
+        # Before anything is dropped: what cannot be must not keep the next run from a new target.
+        self._forget()
+        return self._result("whole", target, self._drop_others())
 
     def incremental(self) -> Reindexed:
         """Compare the live target's sequences, and write documents that are lost or behind."""
         targets = index.read_targets(self._ctx)
         self._compare(targets.live, targets.epoch)
-        return self._result("incremental", targets.live, ())
+        return self._result("incremental", targets.live, self._drop_others())
 
     def end(self) -> None:
         """Let the next run begin at once."""
         # Where the store stays away, it begins when the lease is over.
         with suppress(ModelhubError):
-            self._note(lease=self._ctx.clock.now())
+            self._note(run="", lease=self._ctx.clock.now())
 
     # --- the lease -----------------------------------------------------------------------------
 
@@ -136,20 +147,30 @@ class _Run:
         if self._ctx.clock.now() >= self._renew_at:
             self._note(**changes)
 
+    def _forget(self) -> None:
+        self._note(target="", at="", filled=False)
+
     # --- the targets ---------------------------------------------------------------------------
 
     def _begin_target(self) -> int:
         """Make and register the target to be filled; the epoch of its documents."""
         search = self._ctx.stores.search
+        there = search.targets()
         begun = self._state
-        if begun.layout != index.LAYOUT or begun.target not in search.targets():
-            begun = replace(begun, target="")
-        if not begun.target:
+        if begun.layout != index.LAYOUT or begun.target not in there or not self._answers():
             # Named here before it is made: what no list and no row names may be dropped.
             name = new_name(self._ctx.clock.now())
             self._note(target=self._prefix + name, layout=index.LAYOUT, at="", filled=False)
         search.create_target(self._state.target)
         return self._change_targets(self._registered).epoch
+
+    def _answers(self) -> bool:
+        """Whether the target that was begun is of use: one without a shard keeps everybody up."""
+        try:
+            self._ctx.stores.search.refresh(self._state.target)
+        except (Unavailable, OutcomeUnknown, NotFound, CorruptData):
+            return False
+        return True
 
     def _registered(self, targets: Targets) -> Targets:
         """With the new target beside the live one, and none that an earlier run gave up."""
@@ -198,7 +219,7 @@ class _Run:
         target = self._state.target
 
         def write(batch: Sequence[Due]) -> tuple[str, int]:
-            written = self._write(target, batch, epoch)
+            written = len(self._write(target, batch, epoch))
             # Those of the last model may not be all in this batch.
             return batch[-1].head.name, written
 
@@ -225,14 +246,19 @@ class _Run:
     def _repair(self, target: str, batch: Sequence[Due], epoch: int) -> int:
         lacking = self._lacking(target, batch, epoch)
         # A publisher's document may be on its way. What is not there once nobody owes it is lost.
-        unowed = [of for of in lacking if not self._is_owed(of.head.name)]
-        for of in self._lacking(target, unowed, epoch):
-            self._lost.append(Lost(target=target, id=of.id))
-        return self._write(target, lacking, epoch)
+        owed = {name: self._is_owed(name) for name in {of.head.name for of in lacking}}
+        unowed = [of for of in lacking if not owed[of.head.name]]
+        lost = {of.id for of in self._lacking(target, unowed, epoch)}
+        written = self._write(target, lacking, epoch)
+        self._lost.extend(Lost(target=target, id=one) for one in written if one in lost)
+        return len(written)
 
     def _lacking(self, target: str, batch: Sequence[Due], epoch: int) -> list[Due]:
         """Those of which the target has no document, or an older one."""
-        held = self._ctx.stores.search.get(target, [of.id for of in batch]) if batch else {}
+        if not batch:
+            return []
+        ids = [of.id for of in batch]
+        held = index.held(self._ctx, target, ids, self._unreadable)
         return [
             of
             for of in batch
@@ -244,10 +270,10 @@ class _Run:
         scan = self._ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range(name), limit=1)
         return next(iter(scan), None) is not None
 
-    def _write(self, target: str, batch: Sequence[Due], epoch: int) -> int:
-        """Write the documents of ``batch``; how many could be rendered."""
+    def _write(self, target: str, batch: Sequence[Due], epoch: int) -> list[str]:
+        """Write the documents of ``batch``; the ids of those that could be rendered."""
         if not batch:
-            return 0
+            return []
         documents = render(self._ctx, batch, self._unreadable)
         versioned = [index.at_epoch(document, epoch) for document in documents]
         for attempt in range(1, _WRITE_TRIES + 1):
@@ -259,7 +285,7 @@ class _Run:
                 self._ctx.back_off(attempt)
             else:
                 break
-        return len(versioned)
+        return [document.id for document in versioned]
 
     def _result(self, mode: str, target: str, dropped: tuple[str, ...]) -> Reindexed:
         return Reindexed(
@@ -267,7 +293,8 @@ class _Run:
             target=target,
             documents=self._documents,
             written=self._written,
-            lost=Listing(Lost, self._lost),
+            lost=Listing(Lost, self._lost[:_MOST_TOLD]),
+            documents_lost=len(self._lost),
             damaged=tuple(dict.fromkeys(error.message for error in self._unreadable)),
             dropped=dropped,
         )

@@ -104,8 +104,8 @@ def sought(clause: Clause | None) -> Iterator[Word | Phrase]:
 def text_of(clause: Clause) -> str:
     """The query that ``parse`` reads as ``clause``, if ``parse`` made it."""
     match clause:
-        case And(clauses=clauses) if any(isinstance(inner, Bag) for inner in clauses):
-            return " ".join(map(_grouped, clauses))
+        case And(clauses=(Bag() as bag, *others)) if not any(map(_is_bare, others)):
+            return " ".join([text_of(bag), *map(_grouped, others)])
         case And(clauses=clauses):
             return " AND ".join(map(_grouped, clauses))
         case Or(clauses=clauses):
@@ -132,9 +132,15 @@ def _leaf(clause: Word | Phrase | Equal | Prefix | Range) -> str:
             return _range(clause)
 
 
+def _is_bare(clause: Clause) -> bool:
+    """Whether it would join a bag that it stands beside."""
+    return isinstance(clause, Bag) or (isinstance(clause, Word | Phrase) and not clause.field)
+
+
 def _grouped(clause: Clause) -> str:
     text = text_of(clause)
-    return f"({text})" if isinstance(clause, And | Or) else text
+    several = isinstance(clause, Bag) and len(clause.words) > 1
+    return f"({text})" if several or isinstance(clause, And | Or) else text
 
 
 def _quoted(text: str) -> str:

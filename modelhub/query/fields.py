@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
@@ -69,6 +70,7 @@ _SYNONYMS = {
     "metrics": "metric",
 }
 _SORTED = {Kind.NAME, Kind.NUMBER, Kind.SIZE, Kind.TIME, Kind.PAIR}
+_FIRST, _LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SCORE = "score"
 
@@ -132,6 +134,9 @@ def sort_of(text: str) -> Sort:
     name = text.removeprefix("-")
     if name == SCORE:
         return Sort()
+    group, quoted, key = name.partition('."')
+    if quoted and key.endswith('"'):
+        name = f"{group}." + re.sub(r"\\(.)", r"\1", key[:-1])
     field = field_of(name)
     if kind_of(field) not in _SORTED:
         raise InvalidInput(
@@ -165,6 +170,7 @@ def milliseconds(moment: datetime) -> int:
 
 
 def written_time(since_1970_ms: int) -> str:
-    """That moment in ISO 8601, to the millisecond."""
-    moment = _EPOCH + timedelta(milliseconds=since_1970_ms)
+    """That moment in ISO 8601, to the millisecond; beyond the calendar, its end."""
+    within = min(max(since_1970_ms, milliseconds(_FIRST)), milliseconds(_LAST))
+    moment = _EPOCH + timedelta(milliseconds=within)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -59,6 +59,8 @@ _EXPECTED = {
     "VALUE": "a value",
     "$END": "the end",
 }
+_WIDE = str.maketrans("：（）“”", ':()""')
+"""What input methods for Chinese write for the marks that mean something."""
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -93,7 +95,7 @@ def parse(text: str) -> Clause | None:
             "Leave out NUL and halves of surrogate pairs.",
         )
     try:
-        found: Any = _parser().parse(text)
+        found: Any = _parser().parse(text.translate(_WIDE))
     except UnexpectedInput as exc:
         raise _unexpected(text, exc) from exc
     return found  # type: ignore[no-any-return]
@@ -117,10 +119,13 @@ class _Clauses(Transformer[Token, Clause | None]):
                 f"more than {CLAUSES} words and clauses",
                 "Search for fewer, or put words that belong together into quotes.",
             )
-        return _bagged(node)
+        match node.clause:
+            case Word(field="") | Phrase(field="") as bare:
+                return Bag((bare,))
+        return _bagged(node).clause
 
     def either(self, parts: list[_Node | Token]) -> _Node:
-        nodes = [part for part in parts if isinstance(part, _Node)]
+        nodes = [_bagged(part) for part in parts if isinstance(part, _Node)]
         return _joined(Or(tuple(node.clause for node in nodes)), nodes)
 
     def together(self, parts: list[_Node | Token]) -> _Node:
@@ -136,7 +141,7 @@ class _Clauses(Transformer[Token, Clause | None]):
 
     def grouped(self, parts: list[Any]) -> _Node:
         token, node, _ = parts
-        return _deeper(token, node)
+        return _deeper(token, _bagged(node))
 
     def word(self, parts: list[Token]) -> _Node:
         (token,) = parts
@@ -182,19 +187,16 @@ def _deeper(token: Token, node: _Node) -> _Node:
     return node._replace(depth=node.depth + 1, loose=False)
 
 
-def _bagged(node: _Node) -> Clause:
-    """The clause, with words and phrases that stand side by side at the top in one ``Bag``."""
-    match node.clause:
-        case And(clauses=clauses) if node.loose:
-            bare = tuple(inner for inner in clauses if _is_bare(inner))
-            others = tuple(inner for inner in clauses if not _is_bare(inner))
-            if not bare:
-                return And(others)
-            return And((Bag(bare), *others)) if others else Bag(bare)
-        case Word(field="") | Phrase(field="") as bare_one:
-            return Bag((bare_one,))
-        case clause:
-            return clause
+def _bagged(node: _Node) -> _Node:
+    """The node, with words and phrases that stand side by side in one ``Bag``."""
+    if not (node.loose and isinstance(node.clause, And)):
+        return node
+    clauses = node.clause.clauses
+    bare = tuple(inner for inner in clauses if _is_bare(inner))
+    others = tuple(inner for inner in clauses if not _is_bare(inner))
+    parts = (*([Bag(bare)] if bare else []), *others)
+    clause = And(parts) if len(parts) > 1 else parts[0]
+    return node._replace(clause=clause, loose=False)
 
 
 def _is_bare(clause: Clause) -> TypeGuard[Word | Phrase]:
@@ -235,21 +237,22 @@ def _plain(token: Token, text: str | None = None) -> str:
         InvalidInput: it does.
     """
     plain = str(token) if text is None else text
+    if len(plain) > 2 and plain[0] == plain[-1] == "/":
+        raise _regular_expression(token)
     if "*" in plain:
         raise _refusal(
             _start(token) + plain.index("*"),
             "'*' stands for nothing here",
-            "It can end the value of a keyword or a name, as in name:nlp.*; or put it into quotes.",
+            "It can end the value of a keyword or a name that is not in quotes, as in name:nlp.*; "
+            "or put it into quotes.",
         )
-    if len(plain) > 2 and plain[0] == plain[-1] == "/":
-        raise _regular_expression(token)
     return plain
 
 
 def _regular_expression(token: Token) -> InvalidInput:
     return _refusal(
         _start(token),
-        f"{shown(token)} looks like a regular expression, and there are none",
+        f"{shown(str(token))} looks like a regular expression, and there are none",
         "Put it into quotes to search for its words.",
     )
 
@@ -280,14 +283,19 @@ def _unexpected(text: str, exc: UnexpectedInput) -> InvalidInput:
         for name in (getattr(exc, "accepts", None) or getattr(exc, "allowed", None) or ())
         if name in _EXPECTED
     }
-    what = "the search ends" if ended else f"unexpected {shown(text[at])}"
-    if not ended and text[at] == '"':
-        return _refusal(
-            at,
-            "a quotation mark that does not close a phrase",
-            'Write "a phrase", without a colon.',
-        )
-    return _refusal(at, what, f"Expected here: {', '.join(sorted(expected))}.")
+    remedy = f"Expected here: {', '.join(sorted(expected))}."
+    if ended:
+        return _refusal(at, "the search ends", remedy)
+    if text[at] in '"“”':
+        closed = '"' in text[at + 1 :].translate(_WIDE)
+        remedy = 'Write "a phrase", without a colon.' if closed else "Close it by another '\"'."
+        return _refusal(at, "a quotation mark that does not close a phrase", remedy)
+    if token is not None and token.type in {"AND", "OR", "NOT"}:
+        remedy = f'{remedy} To search for the word, write "{token}".'
+        return _refusal(at, f"unexpected {token}", remedy)
+    if text[at] in ")）":
+        return _refusal(at, f"unexpected {shown(text[at])}", "No parenthesis is open here.")
+    return _refusal(at, f"unexpected {shown(text[at])}", remedy)
 
 
 def _refusal(offset: int, what: str, remedy: str) -> InvalidInput:

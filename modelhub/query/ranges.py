@@ -10,6 +10,7 @@ from modelhub.query.clauses import Range
 from modelhub.query.fields import Kind
 from modelhub.query.scalars import interval, number
 
+_UNIT = re.compile(r"[A-Za-z]+$")
 _COMPARED = re.compile(r"(>=|<=|>|<)(.*)", re.DOTALL)
 
 
@@ -27,6 +28,14 @@ def range_of(field: str, kind: Kind, text: str) -> Range:
         return Range(field, low, high)
     if not first and not last:
         raise InvalidInput("a range without ends", remedy="Write 1..5, 1.. or ..5.")
+    if (
+        kind is Kind.SIZE
+        and first
+        and last
+        and (unit := _UNIT.search(last))
+        and first[-1].isdigit()
+    ):
+        first += unit[0]  # 1..5GB
     bounds = Range(
         field,
         interval(kind, first)[0] if first else None,

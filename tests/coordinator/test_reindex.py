@@ -6,9 +6,13 @@ Tier: CI. Kills of processes and servers, and sizes that take minutes, are in
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -17,10 +21,10 @@ from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.connect import embedded_stores
 from modelhub.coordinator import index, keys, reindex
 from modelhub.coordinator.context import Context, Stores
-from modelhub.errors import Conflict, InvalidInput, Unavailable
+from modelhub.errors import Conflict, CorruptData, InvalidInput, Unavailable
 from modelhub.hub import Hub
-from modelhub.records import Reindexing, Targets, decode
-from modelhub.stores import Document, Hits, Query, SearchIndex
+from modelhub.records import Reindexing, Targets, decode, encode
+from modelhub.stores import Document, Hits, Query, Row, SearchIndex
 from modelhub.testing.crashes import Scenario, cases, open_process, run_case
 from modelhub.testing.faults import Call, Outcome, ProcessDied
 from tests.live.hubs import LiveHubs, close
@@ -368,6 +372,165 @@ def test_a_publish_that_search_does_not_show_says_that_it_stands(
     assert "nlp.mood@3" in documents(stores)
 
 
+class Refusing:
+    """A search index in which a re-index swaps targets before a call, which then fails so."""
+
+    def __init__(
+        self, stores: Stores, reindex_now: Callable[[], object], failure: Exception
+    ) -> None:
+        self._stores = stores
+        self._reindex = [reindex_now]
+        self._failure = failure
+
+    def search(self, target: str, query: Query) -> Hits:
+        if self._reindex:
+            self._reindex.pop()()
+            raise self._failure
+        return self._stores.search.search(target, query)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stores.search, name)
+
+
+@pytest.mark.parametrize("failure", [Unavailable("no shard"), CorruptData("no field")])
+def test_whatever_a_dropped_target_says_the_new_one_is_asked(
+    stores: Stores, tmp_path: Path, failure: Exception
+) -> None:
+    hub = made_on(stores, tmp_path)
+    search = cast(SearchIndex, Refusing(stores, hub.reindex, failure))
+    searching, _ = open_process(Stores(stores.weights, stores.rows, search))
+    assert {hit.name for hit in searching.search("title").hits} == set(NAMES)
+
+
+def test_a_check_that_is_overtaken_by_a_swap_goes_on(stores: Stores, tmp_path: Path) -> None:
+    hub = made_on(stores, tmp_path)
+    swapped: list[str] = []
+
+    def swap(_phase: str, _done: int, _total: int) -> None:
+        if not swapped:
+            swapped.append(open_process(stores)[0].reindex().target)
+
+    assert not hub.fsck(progress=swap).findings
+    assert swapped
+
+
+def test_a_wait_that_is_overtaken_by_a_swap_ends_when_searches_find_the_version(
+    stores: Stores, tmp_path: Path
+) -> None:
+    hub = made_on(stores, tmp_path)
+    waiting, faults = open_process(stores)
+    refresh = faults.stores.search.refresh
+    swaps = [hub.reindex]
+
+    def overtaken(target: str) -> None:
+        if swaps:
+            swaps.pop()()
+        refresh(target)
+
+    with patch.object(type(faults.stores.search), "refresh", lambda _, target: overtaken(target)):
+        waiting.push("nlp.mood", tmp_path / "model.bin", title="Awaited", wait_search=True)
+    assert not swaps
+    assert [hit.name for hit in hub.search("awaited").hits] == ["nlp.mood"]
+
+
+# --- what runs leave that died -------------------------------------------------------------------
+
+
+def test_a_whole_run_is_whole_though_the_one_before_died_after_its_swap(
+    stores: Stores, tmp_path: Path
+) -> None:
+    hub, before = made_on(stores, tmp_path), documents(stores)
+    dying, _ = open_process(stores, Dying("search", "drop_target", 1))
+    with pytest.raises(ProcessDied):
+        dying.reindex()
+    live = targets(stores).live
+    stores.search.drop_target(live)
+    assert hub.reindex().target != live
+    assert documents(stores) == before
+    only_live_is_there(stores)
+
+
+def test_a_target_that_cannot_be_dropped_keeps_nobody_from_a_new_one(
+    stores: Stores, tmp_path: Path
+) -> None:
+    made_on(stores, tmp_path)
+    away, _ = open_process(
+        stores, lambda call: Outcome.FAILS_BEFORE if call.method == "drop_target" else Outcome.OK
+    )
+    seen = {targets(stores).live}
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            away.reindex()
+        assert targets(stores).live not in seen
+        seen.add(targets(stores).live)
+
+
+class Broken:
+    """A search index of which one target, once it was made, takes nothing and answers nothing."""
+
+    def __init__(self, stores: Stores, target: str) -> None:
+        self._stores, self._target = stores, target
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._stores.search, name)
+        if name not in {"refresh", "write", "get", "scan", "search"}:
+            return call
+
+        def refusing(target: str, *arguments: Any, **options: Any) -> Any:
+            if target == self._target:
+                raise Unavailable("its shard has no copy that is up")
+            return call(target, *arguments, **options)
+
+        return refusing
+
+
+def test_a_begun_target_that_no_longer_answers_is_given_up(stores: Stores, tmp_path: Path) -> None:
+    made_on(stores, tmp_path)
+    dying, _ = open_process(stores, Dying("search", "write", 1))
+    with pytest.raises(ProcessDied):
+        dying.reindex()
+    begun = run_row(stores).target
+    search = cast(SearchIndex, Broken(stores, begun))
+    hub, _ = open_process(Stores(stores.weights, stores.rows, search))
+    done = hub.reindex("scheduled")
+    assert done.target != begun
+    assert begun in done.dropped
+    only_live_is_there(stores)
+
+
+def test_a_scheduled_run_finds_what_a_damaged_row_no_longer_names(
+    stores: Stores, tmp_path: Path
+) -> None:
+    hub = made_on(stores, tmp_path)
+    dying, _ = open_process(stores, Dying("search", "write", 1))
+    with pytest.raises(ProcessDied):
+        dying.reindex()
+    stores.rows.put(keys.SYSTEM, keys.REINDEX, b"{}")
+    assert hub.reindex("scheduled").mode == "whole"
+    only_live_is_there(stores)
+
+
+def test_a_run_that_came_to_its_end_refuses_nobody_whatever_their_clocks(
+    hub: Hub, stores: Stores, tmp_path: Path
+) -> None:
+    hub.reindex("incremental")
+    ended = run_row(stores)
+    later = msgspec.structs.replace(ended, lease=ended.lease + timedelta(minutes=4))
+    stores.rows.put(keys.SYSTEM, keys.REINDEX, encode(later))
+    other = Hub(Context(stores, "other"), address="test", cache=tmp_path / "cache")
+    assert other.reindex("incremental").mode == "incremental"
+
+
+def test_whoever_finishes_an_init_that_died_knows_its_target(tmp_path: Path) -> None:
+    stores = memory()
+    dying, _ = open_process(stores, Dying("rows", "check_and_put", 1))
+    with pytest.raises(ProcessDied):
+        dying.init()
+    hub = made_on(stores, tmp_path)
+    hub.reindex()
+    assert stores.search.targets() == [targets(stores).live]
+
+
 # --- damage --------------------------------------------------------------------------------------
 
 
@@ -385,6 +548,45 @@ def test_what_cannot_be_read_is_named_and_everything_else_is_shown(
     assert any("vision.ocr@1" in message for message in done.damaged)
     lost = {"nlp.mood@1", "nlp.mood@2", "vision.ocr@1"}
     assert documents(stores).keys() == before.keys() - lost
+
+
+def test_a_log_that_cannot_be_read_on_puts_no_new_target_live(tmp_path: Path) -> None:
+    stores = memory()
+    hub, live = made_on(stores, tmp_path), targets(stores).live
+
+    class CutShort(MemoryRows):
+        def scan(self, table: str, *arguments: Any, **options: Any) -> Iterator[Row]:
+            for count, row in enumerate(stores.rows.scan(table, *arguments, **options)):
+                if table == keys.LOG and count == 4 and "limit" not in options:
+                    raise CorruptData("a page of the database is damaged")
+                yield row
+
+        def __getattribute__(self, name: str) -> Any:
+            own = name in {"scan", "__class__"}
+            return object.__getattribute__(self, name) if own else getattr(stores.rows, name)
+
+    reading, _ = open_process(Stores(stores.weights, CutShort(), stores.search))
+    for mode in ("whole", "incremental"):
+        with pytest.raises(CorruptData, match="a page of the database"):
+            reading.reindex(mode)
+    assert targets(stores).live == live
+    assert hub.search("title").total == len(NAMES)
+
+
+def test_a_damaged_document_keeps_no_other_from_being_compared(tmp_path: Path) -> None:
+    stores = embedded_stores(tmp_path / "hub")
+    hub = made_on(stores, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "hub" / "search.sqlite")) as raw, raw:
+        (table,) = next(
+            raw.execute("SELECT name FROM sqlite_master WHERE name GLOB 'documents_[0-9]*'")
+        )
+        raw.execute(f"UPDATE {table} SET body = '{{' WHERE id = 'nlp.mood@1'")
+        raw.execute(f"DELETE FROM {table} WHERE id = 'vision.ocr@1'")
+    done = hub.reindex("incremental")
+    assert any("nlp.mood@1" in message for message in done.damaged)
+    assert "vision.ocr@1" in {one.id for one in done.lost}
+    assert not hub.reindex().damaged
+    close(stores)
 
 
 @pytest.mark.parametrize("method", ["create_target", "write", "get", "drop_target"])

@@ -35,6 +35,39 @@ DAY = 86_400_000
 MAY = 1_777_593_600_000  # 2026-05-01
 
 
+def test_bounds_at_the_ends_of_the_calendar_are_written_again() -> None:
+    for text in ("created:<0001", "created:>9999"):
+        clause = parse(text)
+        assert clause is not None
+        assert parse(text_of(clause)) is not None
+
+
+def test_a_size_without_a_unit_has_that_of_the_other_end() -> None:
+    assert parse("size:1..2KB") == Range("size", 1000, 2000)
+
+
+def test_a_key_to_sort_by_may_be_in_quotes() -> None:
+    assert sort_of('-metric."a key"') == Sort("metric.a key", descending=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "remedy"),
+    [
+        ('"praise', "column 1: a quotation mark", "Close it"),
+        ('"label":chinese', "column 1: a quotation mark", "without a colon"),
+        ("a AND", "column 6: the search ends", "a word"),
+        ("OR a", "column 1: unexpected OR", 'write "OR"'),
+        ("a)", "column 2: unexpected ')'", "No parenthesis is open"),
+        ("title:/x/", "column 7: '/x/' looks like a regular expression", "quotes"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_what_to_do(text: str, message: str, remedy: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(text)
+    assert caught.value.message.startswith(message)
+    assert remedy in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("text", "clause"),
     [
@@ -46,10 +79,13 @@ MAY = 1_777_593_600_000  # 2026-05-01
         ('"say \\"a\\" \\\\"', Bag((Phrase('say "a" \\'),))),
         ("a AND b", And((A, B))),
         ("a AND b c", And((A, B, C))),
-        ("a OR b c OR d", Or((A, And((B, C)), D))),
+        ("a OR b c OR d", Or((A, Bag((B, C)), D))),
+        ("a OR b AND c", Or((A, And((B, C))))),
+        ("(a b) c", And((Bag((C,)), Bag((A, B))))),
+        ("（title：b）“c”", And((Bag((Phrase("c"),)), Word("b", "title")))),
         ("a OR b AND NOT c", Or((A, And((B, Not(C)))))),
         ("(a OR b) c", And((Bag((C,)), Or((A, B))))),
-        ("(a b)", And((A, B))),
+        ("(a b)", Bag((A, B))),
         ("((a))", Bag((A,))),
         ("-a", Not(A)),
         ("a -b", And((Bag((A,)), Not(B)))),

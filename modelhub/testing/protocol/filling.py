@@ -124,7 +124,9 @@ class ReindexerScript:
         me = replace(me, held=me.run, run=Run())
         then = {
             "take": replace(me, at="read_targets", stage="begin"),
+            "forget": replace(me, at="list_targets", stage="begin"),
             "name": replace(me, at="create_target", stage=""),
+            "finish": replace(me, at="list_targets", stage="drop"),
             "drop": replace(me, at="read_targets"),
             "end": Reindexer(DONE, told=me.told),
         }
@@ -132,11 +134,11 @@ class ReindexerScript:
             return then[me.stage]
         if me.stage == "filled":
             return self._compare(me)
-        return self._end(me, "ok") if me.stage == "finish" else replace(me, at="put_targets")
+        return replace(me, at="put_targets")
 
     def _end(self, me: Reindexer, told: Told) -> Reindexer:
         """Let go of the lease."""
-        return self._note(replace(me, told=told), "end")
+        return self._note(replace(me, told=told), "end", holder="")
 
     def _failed(self, me: Reindexer) -> Reindexer:
         if me.stage == "end":
@@ -158,9 +160,9 @@ class ReindexerScript:
         listed = stores.listed
         me = replace(me, standing=listed)
         if me.stage == "begin":
-            done = listed.live == me.held.target
-            then = replace(me, stage="alone") if done else replace(me, at="list_targets")
-            return self._reading(then)
+            if listed.live == me.held.target:
+                return self._reading(self._note(me, "forget", target="", filled=False))
+            return self._reading(replace(me, at="list_targets"))
         if me.stage == "drop":
             doomed = tuple(name for name in me.doomed if name not in listed.targets)
             return self._reading(self._dropping(replace(me, doomed=doomed)))
@@ -206,7 +208,7 @@ class ReindexerScript:
                 return self._swap(me) if self._late else self._fill(me)
             case "swap":
                 return replace(me, at="read_targets", stage="alone")
-        return replace(me, at="list_targets", stage="drop")
+        return self._note(me, "finish", target="", filled=False)
 
     def _swap(self, me: Reindexer) -> Reindexer:
         return replace(me, at="read_targets", stage="swap")
@@ -233,7 +235,7 @@ class ReindexerScript:
         me = replace(me, standing=Listed("", ()))
         if me.doomed:
             return replace(me, at="drop_target")
-        return self._note(me, "finish", target="", filled=False)
+        return self._end(me, "ok")
 
     def _drop_target(self, me: Reindexer, _stores: Stores) -> Call:
         target, *others = me.doomed
