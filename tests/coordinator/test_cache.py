@@ -395,6 +395,7 @@ REFUSED: dict[str, Callable[[Hub, Path], object]] = {
     "verify": lambda hub, _: hub.verify("nlp.x"),
     "fsck": lambda hub, _: hub.fsck(),
     "sweep": lambda hub, _: hub.sweep(),
+    "reindex": lambda hub, _: hub.reindex(),
 }
 
 

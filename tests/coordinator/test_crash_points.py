@@ -69,6 +69,8 @@ def prepared(*steps: Callable[[Hub], object]) -> Callable[[Stores], None]:
 
 def search_is_whole(stores: Stores, _effect: bool) -> None:
     """Whichever target answers, it shows the one version that is left."""
+    for target in stores.search.targets():
+        stores.search.refresh(target)
     found = open_process(stores)[0].search(all_versions=True)
     assert [hit.number for hit in found.hits] == [2]
 

@@ -14,12 +14,12 @@ from modelhub.testing.protocol import (
     Mutation,
     Protocol,
     Result,
-    State,
     Step,
     Task,
     explore,
 )
 from modelhub.testing.protocol.client import Client
+from modelhub.testing.protocol.model import State
 from modelhub.testing.protocol.turns import DEAD, DONE
 
 # --- the protocol --------------------------------------------------------------------------------

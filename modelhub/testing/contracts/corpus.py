@@ -167,7 +167,7 @@ _RANGES = st.builds(
     "{}:{}{}".format,
     st.sampled_from(["number", "size", "param.a", "param.b"]),
     st.sampled_from(["", ">", ">=", "<", "<="]),
-    st.sampled_from(["0", "1", "0.5", "9007199254740992", "9007199254740993"]),
+    st.sampled_from(["0", "1", "0.5", "9007199254740992", "9007199254740993", "1e20"]),
 ) | st.sampled_from(["created:1969", "created:>1969", "number:0..1", "param.a:-1.5..0.5"])
 _LEAVES = st.sampled_from(_WORDS) | _FIELDED | _QUOTED | _PREFIXES | _RANGES
 

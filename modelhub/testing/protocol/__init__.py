@@ -15,7 +15,7 @@ Whoever changes the protocol changes it here first, with a ``Mutation`` for each
 from modelhub.testing.protocol.client import Task
 from modelhub.testing.protocol.configurations import CAUGHT_BY, CONFIGURATIONS, FULL
 from modelhub.testing.protocol.explore import Model, Result, Step, explore
-from modelhub.testing.protocol.model import Configuration, Protocol, State
+from modelhub.testing.protocol.model import Configuration, Protocol
 from modelhub.testing.protocol.mutations import Mutation
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Mutation",
     "Protocol",
     "Result",
-    "State",
     "Step",
     "Task",
     "explore",
