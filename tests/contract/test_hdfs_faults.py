@@ -129,6 +129,8 @@ def test_a_name_node_that_comes_back_is_found_again(small: SmallHdfs) -> None:
         small.namenode.start()
         for store in (native, web):
             assert store.size("again") is None
+    # Until its DataNode has told of its blocks the NameNode lets nobody write.
+    small.admin("-safemode", "wait")
 
 
 def test_a_data_node_that_died_is_not_waited_for(small: SmallHdfs) -> None:
