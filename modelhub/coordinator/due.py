@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, groupby, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from modelhub.coordinator import index, keys, versions
 from modelhub.coordinator.context import Context
-from modelhub.coordinator.log import Head, Sealed, chained, head_of, open_row
+from modelhub.coordinator.log import Head, Sealed, chained, head_of, models, open_row
 from modelhub.coordinator.state import SNAPSHOT_EVERY, is_deleted, touched
 from modelhub.errors import CorruptData
 from modelhub.records import Edited, Published
@@ -42,10 +42,10 @@ def due(ctx: Context, unreadable: list[CorruptData], *, at: str = "") -> Iterato
         CorruptData: the store could not read on; there may be more models.
     """
     cut_short: list[CorruptData] = []
-    found = _log_rows(ctx, unreadable, cut_short, at)
-    for name, rows in groupby(found, key=lambda row: row[0]):
+    found = _until_cut_short(ctx.stores.rows.scan(keys.LOG, *keys.log_from(at)), cut_short)
+    for name, rows in models(found, lambda _, exc: unreadable.append(exc)):
         try:
-            yield from _of_model(name, (row for _, row in rows))
+            yield from _of_model(name, rows)
         except CorruptData as exc:
             unreadable.append(exc)
     if cut_short:
@@ -75,28 +75,15 @@ def render(ctx: Context, batch: Sequence[Due], unreadable: list[CorruptData]) ->
     return documents
 
 
-def _log_rows(
-    ctx: Context, unreadable: list[CorruptData], cut_short: list[CorruptData], at: str
-) -> Iterator[tuple[str, Row]]:
-    """The log's rows with their models; of a scan that fails, ``cut_short`` says why.
+def _until_cut_short(scan: Iterable[Row], cut_short: list[CorruptData]) -> Iterator[Row]:
+    """The rows of a scan; if it fails, it ends there and ``cut_short`` says why.
 
     It must not be taken for damage of the model that it fails in.
     """
-    scan = iter(ctx.stores.rows.scan(keys.LOG, *keys.log_from(at)))
-    while True:
-        try:
-            row = next(scan, None)
-        except CorruptData as exc:
-            cut_short.append(exc)
-            return
-        if row is None:
-            return
-        try:
-            name, _ = keys.parse_log(row[0])
-        except CorruptData as exc:
-            unreadable.append(exc)
-        else:
-            yield name, row
+    try:
+        yield from scan
+    except CorruptData as exc:
+        cut_short.append(exc)
 
 
 def _of_model(name: str, rows: Iterator[Row]) -> Iterator[Due]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from modelhub.content.pack import TrailerRecord, pack_path, read_trailer
 from modelhub.content.read import placed
 from modelhub.coordinator import hints, index, keys, publish, relatives, sweep, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
-from modelhub.coordinator.log import Head, Sealed, open_row
+from modelhub.coordinator.log import Head, Sealed, models, open_row
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, touched
 from modelhub.coordinator.verify import Check, check_chunk
 from modelhub.errors import CorruptData, NotFound
@@ -32,7 +32,7 @@ from modelhub.records import (
     encode,
 )
 from modelhub.results import Health
-from modelhub.stores import Document
+from modelhub.stores import Document, Row
 
 _BATCH = 500
 _AT_HAND = 32
@@ -69,7 +69,9 @@ class _HubCheck:
     def run(self, progress: Progress) -> Health:
         self._targets = self._check_targets()
         packs: dict[str, str] = {}
-        for done, (name, rows) in enumerate(self._models(), 1):
+        found = self.ctx.stores.rows.scan(keys.LOG, *keys.log_from(""))
+        damaged = partial(self.check.report, "log-damaged")
+        for done, (name, rows) in enumerate(models(found, damaged), 1):
             self.check.count("models")
             for pack in self._check_model(name, rows):
                 packs.setdefault(pack, name)
@@ -80,20 +82,7 @@ class _HubCheck:
         self._check_intents()
         return self.check.health()
 
-    def _models(self) -> Iterator[tuple[str, Iterator[tuple[str, bytes, bytes]]]]:
-        """Every model that has a log row, from the log itself, with its rows newest first."""
-        yield from groupby(self._log_rows(), key=lambda row: row[0])
-
-    def _log_rows(self) -> Iterator[tuple[str, bytes, bytes]]:
-        for key, value in self.ctx.stores.rows.scan(keys.LOG, *keys.log_from("")):
-            try:
-                name, _ = keys.parse_log(key)
-            except CorruptData as exc:
-                self.check.report("log-damaged", key.decode(errors="replace"), exc)
-            else:
-                yield name, key, value
-
-    def _check_model(self, name: str, rows: Iterable[tuple[str, bytes, bytes]]) -> Iterator[str]:
+    def _check_model(self, name: str, rows: Iterable[Row]) -> Iterator[str]:
         """Check one model; the packs that its versions need."""
         log = _read_log(self.check, name, rows)
         state = _check_states(self.check, name, log)
@@ -329,10 +318,10 @@ def _metadata_digests(log: Iterable[Sealed]) -> dict[int, str]:
     return digests
 
 
-def _read_log(check: Check, name: str, rows: Iterable[tuple[str, bytes, bytes]]) -> list[Sealed]:
+def _read_log(check: Check, name: str, rows: Iterable[Row]) -> list[Sealed]:
     """The readable entries, oldest first."""
     log = []
-    for _, key, value in rows:
+    for key, value in rows:
         check.count("entries")
         try:
             log.append(open_row(key, value))

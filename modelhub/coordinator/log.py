@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import groupby
+from operator import itemgetter
 
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists
 from modelhub.errors import CorruptData, ModelhubError, NotFound, OutcomeUnknown, Unavailable
 from modelhub.records import Entry, State, seal, unseal
-from modelhub.stores import RowStore
+from modelhub.stores import Row, RowStore
 
 _LOOKED_AT = 2000
 _NEAR = 0.8
@@ -126,6 +128,27 @@ def open_row(key: bytes, value: bytes) -> Sealed:
             remedy="Run `modelhub admin fsck`.",
         )
     return Sealed(entry, digest)
+
+
+def models(
+    found: Iterable[Row], damaged: Callable[[str, CorruptData], None]
+) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Every model of the log rows that were found, with its rows.
+
+    ``damaged`` is told of the keys that name no entry.
+    """
+
+    def placed() -> Iterator[tuple[str, Row]]:
+        for row in found:
+            try:
+                name, _ = keys.parse_log(row[0])
+            except CorruptData as exc:
+                damaged(row[0].decode(errors="replace"), exc)
+            else:
+                yield name, row
+
+    for name, rows in groupby(placed(), key=itemgetter(0)):
+        yield name, (row for _, row in rows)
 
 
 def require(rows: RowStore, head: Head) -> Head:

@@ -27,6 +27,7 @@ from modelhub.stores import Document, RowStore
 from modelhub.testing.protocol import Configuration, Protocol, Task
 from modelhub.testing.protocol.replay import Drift, replay, walk
 from modelhub.testing.protocol.replay.calls import CALLS, READ_BACKS, SILENT
+from tests.coordinator.replaying import Replays
 
 WALKS = 100
 FULL_WALKS = 1000
@@ -67,26 +68,14 @@ CONFIGURATIONS = {
 }
 
 
-def replayed(name: str, seeds: Iterable[int], folder: Path) -> tuple[int, set[str]]:
-    """Walk and replay; how many steps there were, and which calls."""
-    configuration = CONFIGURATIONS[name]
-    count, calls = 0, set()
-    for seed in seeds:
-        steps = walk(configuration, seed)
-        try:
-            calls |= replay(configuration, steps, folder)
-        except Drift as error:
-            raise AssertionError(f"{name}, seed {seed}: {error}") from error
-        count += len(steps)
-    return count, calls
+REPLAYS = Replays(Protocol, walk, replay, CONFIGURATIONS)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_coordinator_takes_the_steps_of_the_models(
     name: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    count, _ = replayed(name, range(WALKS), tmp_path)
-    figure(f"{name}: {WALKS} walks, {count:,} steps")
+    figure(REPLAYS.replayed(name, range(WALKS), tmp_path)[0])
 
 
 @pytest.mark.full
@@ -95,26 +84,14 @@ def test_the_coordinator_takes_the_steps_of_the_models(
 def test_the_coordinator_takes_the_steps_of_more_walks(
     name: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    count, _ = replayed(name, range(WALKS, WALKS + FULL_WALKS), tmp_path)
-    figure(f"{name}: {FULL_WALKS} walks, {count:,} steps")
+    figure(REPLAYS.replayed(name, range(WALKS, WALKS + FULL_WALKS), tmp_path)[0])
 
 
 # --- that nothing is left out ---------------------------------------------------------------------
 
 
 def test_the_walks_take_every_step_with_every_outcome() -> None:
-    """Crashes excepted, of which there is one for every place that an actor can be in."""
-    possible, taken = set(), set()
-    for configuration in CONFIGURATIONS.values():
-        model = Protocol(configuration)
-        for seed in range(WALKS):
-            state = model.initial()
-            for step in walk(configuration, seed):
-                possible |= {(one.action, one.outcome) for one in model.all_steps(state)}
-                taken.add((step.action, step.outcome))
-                state = step.state
-    assert {outcome for _, outcome in taken} == {outcome for _, outcome in possible}
-    assert {step for step in possible - taken if step[1] != "crash"} == set()
+    assert REPLAYS.not_taken(WALKS) == set()
 
 
 def test_steps_and_calls_are_the_same() -> None:
@@ -134,7 +111,7 @@ def test_every_call_in_the_tables_is_made(tmp_path: Path) -> None:
     for number, name in enumerate(CONFIGURATIONS):
         folder = tmp_path / str(number)
         folder.mkdir()
-        calls |= replayed(name, range(15), folder)[1]
+        calls |= REPLAYS.replayed(name, range(15), folder)[1]
     assert calls == CALLS.keys() | READ_BACKS | SILENT
 
 
@@ -299,9 +276,7 @@ def test_a_coordinator_that_goes_another_way_is_noticed(
     figure: Callable[[str], None],
 ) -> None:
     change(monkeypatch)
-    with pytest.raises(AssertionError) as caught:
-        replayed(CHANGES[change], range(WALKS), tmp_path)
-    figure(f"{change.__name__}: {str(caught.value).splitlines()[-1].strip()}")
+    figure(f"{change.__name__}: {REPLAYS.noticed(CHANGES[change], WALKS, tmp_path)}")
 
 
 def test_a_drift_tells_the_way_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

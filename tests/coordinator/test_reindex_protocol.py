@@ -6,7 +6,7 @@ with more faults, and replays 4,000 other walks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from modelhub.testing.protocol.reindexing import (
     Reindexing,
     State,
 )
-from modelhub.testing.protocol.replay import Drift
 from modelhub.testing.protocol.replay.reindexed import RUN_CALLS, WRITER_CALLS, replay, walk
 from modelhub.testing.protocol.turns import DEAD, DONE
 from modelhub.testing.protocol.writers import TargetMutation
+from tests.coordinator.replaying import Replays
 
 WALKS = 250
 FULL_WALKS = 1000
@@ -145,25 +145,14 @@ WALKED = {
 }
 
 
-def replayed(name: str, seeds: Iterable[int], folder: Path) -> tuple[int, set[str]]:
-    """Walk and replay; how many steps there were, and which calls."""
-    count, calls = 0, set()
-    for seed in seeds:
-        steps = walk(WALKED[name], seed)
-        try:
-            calls |= replay(WALKED[name], steps, folder)
-        except Drift as error:
-            raise AssertionError(f"{name}, seed {seed}: {error}") from error
-        count += len(steps)
-    return count, calls
+REPLAYS = Replays(Reindexing, walk, replay, WALKED)
 
 
 @pytest.mark.parametrize("name", WALKED)
 def test_the_coordinator_takes_the_steps_of_the_models(
     name: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    count, _ = replayed(name, range(WALKS), tmp_path)
-    figure(f"{name}: {WALKS} walks, {count:,} steps")
+    figure(REPLAYS.replayed(name, range(WALKS), tmp_path)[0])
 
 
 @pytest.mark.full
@@ -172,26 +161,15 @@ def test_the_coordinator_takes_the_steps_of_the_models(
 def test_the_coordinator_takes_the_steps_of_more_walks(
     name: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    count, _ = replayed(name, range(WALKS, WALKS + FULL_WALKS), tmp_path)
-    figure(f"{name}: {FULL_WALKS} walks, {count:,} steps")
+    figure(REPLAYS.replayed(name, range(WALKS, WALKS + FULL_WALKS), tmp_path)[0])
 
 
 def test_the_walks_take_every_step_with_every_outcome() -> None:
-    """Crashes excepted, of which there is one for every place that an actor can be in."""
-    possible, taken = set(), set()
-    for configuration in WALKED.values():
-        model = Reindexing(configuration)
-        for seed in range(WALKS):
-            state = model.initial()
-            for step in walk(configuration, seed):
-                possible |= {(one.action, one.outcome) for one in model.all_steps(state)}
-                taken.add((step.action, step.outcome))
-                state = step.state
-    assert {step for step in possible - taken if step[1] != "crash"} == set()
+    assert REPLAYS.not_taken(WALKS) == set()
 
 
 def test_every_call_in_the_tables_is_made(tmp_path: Path) -> None:
-    _, calls = replayed("two runs, two publishers and a sweeper", range(40), tmp_path)
+    _, calls = REPLAYS.replayed("two runs, two publishers and a sweeper", range(40), tmp_path)
     known = {call.removesuffix(" reindex").removesuffix(" search") for call in RUN_CALLS}
     known |= {call.removesuffix(" search") for call in WRITER_CALLS}
     assert known <= {call.removesuffix(" search") for call in calls}
@@ -286,6 +264,4 @@ def test_a_coordinator_that_goes_another_way_is_noticed(
     figure: Callable[[str], None],
 ) -> None:
     change(monkeypatch)
-    with pytest.raises(AssertionError) as caught:
-        replayed(CHANGES[change], range(WALKS), tmp_path)
-    figure(f"{change.__name__}: {str(caught.value).splitlines()[-1].strip()}")
+    figure(f"{change.__name__}: {REPLAYS.noticed(CHANGES[change], WALKS, tmp_path)}")

@@ -15,7 +15,8 @@ and, where it matters to others, to the models. The collector has no part of the
 what it does to packs is done to their rows.
 """
 
-from modelhub.testing.protocol.replay.stage import Drift, replay
+from modelhub.testing.protocol.replay.stage import replay
+from modelhub.testing.protocol.replay.staged import Drift
 from modelhub.testing.protocol.replay.walks import walk
 
 __all__ = ["Drift", "replay", "walk"]

@@ -42,9 +42,9 @@ from modelhub.testing.protocol.replay.calls import (
     unsure,
 )
 from modelhub.testing.protocol.replay.processes import Process, open_hub
-from modelhub.testing.protocol.replay.stage import Drift, ending
+from modelhub.testing.protocol.replay.staged import Staged, ending, follow, pending
 from modelhub.testing.protocol.targets import Listed, PutDocument, Run, Stores, Target
-from modelhub.testing.protocol.turns import DONE, Actor, Message, Write, land
+from modelhub.testing.protocol.turns import DONE, Actor, Write
 
 RUN_CALLS: Mapping[str, tuple[str, ...]] = {
     "get system reindex": ("read_run", "read_run_back"),
@@ -156,25 +156,10 @@ def replay(configuration: Reindex, steps: Sequence[Step[State]], folder: Path) -
     """Let the coordinator take the steps of a walk; the names of the calls that it made.
 
     Raises:
-        Drift: it goes another way; its stores are not what the model says; or a run tells else.
+        Drift: see ``follow``.
     """
-    state = Reindexing(configuration).initial()
-    taken: list[Step[State]] = []
-    with _named():
-        stage = _Stage(configuration, folder)
-        try:
-            stage.compare(state)
-            for step in steps:
-                taken.append(step)
-                stage.take(state, step)
-                stage.compare(step.state)
-                state = step.state
-        except Exception as error:
-            trace = [f"{number:3}. {one}" for number, one in enumerate(taken, 1)]
-            raise Drift("\n".join([str(configuration), *trace, f"  => {error}"])) from error
-        finally:
-            calls = stage.close()
-    return calls
+    initial = Reindexing(configuration).initial()
+    return follow(configuration, initial, steps, lambda: _Stage(configuration, folder), _named())
 
 
 @contextmanager
@@ -192,10 +177,11 @@ def _named() -> Iterator[None]:
         yield
 
 
-class _Stage:
-    """A real hub, its processes, and what is on its way to its stores."""
+class _Stage(Staged[Stores]):
+    """A hub with publishers, runs and a sweeper."""
 
     def __init__(self, configuration: Reindex, folder: Path) -> None:
+        super().__init__()
         self._configuration = configuration
         self._folder = folder
         self._stores = context.Stores(MemoryWeights(), MemoryRows(), MemorySearch())
@@ -205,51 +191,32 @@ class _Stage:
         self._first = self._targets().live
         self._prefix = self._first.removesuffix("000001")
         self._changes: list[bytes] = []
-        self._processes: dict[str, Process] = {}
-        self._started: list[Process] = []
         self._tries: Counter[str] = Counter()
-        self._flight: dict[Message, Callable[[], Any]] = {}
 
-    def close(self) -> set[str]:
-        for process in self._started:
-            process.kill()
-        return {name for process in self._started for name in process.calls}
-
-    def compare(self, state: State) -> None:
-        """Whether the stores are what they are in ``state``."""
-        for message in [one for one in self._flight if one not in state.flight]:
-            self._flight.pop(message)()
-        seen = self._look()
-        for field in seen.__struct_fields__:
-            here, there = getattr(seen, field), getattr(state.stores, field)
-            assert here == there, f"{field} is {here}, where the model has {there}"
-
-    def take(self, before: State, step: Step[State]) -> None:
-        if step.outcome == "lands":
-            sent = (step.actor, step.action, step.subject)
-            message = next(
-                one
-                for one in before.flight
-                if (one.actor, one.action, one.subject) == sent
-                and land(before, (one,)) == step.state
-            )
-            self._flight.pop(message)()
-        elif step.outcome == "crash":
-            if step.actor in self._processes:
-                self._processes.pop(step.actor).kill()
+    def start(self, name: str) -> Process:
+        if name == "sweeper":
+            verb: Callable[[Hub], object] = Hub.sweep
         else:
-            self._call(before, step)
+            verb = Hub.reindex if name.startswith("r") else self._push(name)
+        placed = _placed_in_run if name.startswith("r") else _PlacedInWriter(name)
+        return Process(name, verb, self._stores, placed, partial(_open, name))
 
-    def _call(self, before: State, step: Step[State]) -> None:
-        if step.actor not in self._processes:
-            self._start(step.actor)
-        process = self._processes[step.actor]
-        made = _pending(process, step)
+    def part(self, call: Request, write: Write[Any]) -> Callable[[], Any]:
+        if not isinstance(write, PutDocument):
+            return call.make
+        target, documents = call.args
+        named = [one for one in documents if one.id == document_id(MODEL, write.number)]
+        return lambda: _written(call.store, target, named)
+
+    def act(self, before: State, steps: Sequence[Step[State]]) -> None:
+        step = steps[0]
+        process = self.process(step)
+        made = pending(process, step)
         process.answer(_ANSWERS[step.outcome])
         while step.action in _SEVERAL and process.pending and process.pending.action == step.action:
             process.answer(Request.make)
         if step.outcome == "late":
-            self._send(step, made)
+            self.send(step, made)
             self._give_up(process, before, step)
         else:
             self._tries[step.actor] = 0
@@ -259,29 +226,12 @@ class _Stage:
         else:
             assert process.pending, f"{step.actor} was to go on, and {ending(process)}"
 
-    def _start(self, name: str) -> None:
-        if name == "sweeper":
-            verb: Callable[[Hub], object] = Hub.sweep
-        else:
-            verb = Hub.reindex if name.startswith("r") else self._push(name)
-        placed = _placed_in_run if name.startswith("r") else _PlacedInWriter(name)
-        opened = partial(_open, name)
-        self._processes[name] = Process(name, verb, self._stores, placed, opened)
-        self._started.append(self._processes[name])
-
     def _push(self, name: str) -> Callable[[Hub], object]:
         path = self._folder / name / "model.bin"
         if not path.exists():
             path.parent.mkdir()
             path.write_text(name)
         return partial(Hub.push, name=MODEL, path=path.parent)
-
-    def _send(self, step: Step[State], call: Request) -> None:
-        """Keep what ``call`` was to write, message by message."""
-        sent = (step.actor, step.action, step.subject)
-        for message in step.state.flight:
-            if (message.actor, message.action, message.subject) == sent:
-                self._flight.setdefault(message, _part_of(call, message.write))
 
     def _give_up(self, process: Process, before: State, step: Step[State]) -> None:
         """Fail the tries that are left, where the walk's actor made its last."""
@@ -296,8 +246,7 @@ class _Stage:
         self._tries[step.actor] = 0
 
     def _end(self, process: Process, step: Step[State], after: Actor) -> None:
-        assert process.pending is None, f"{step.actor} was to end, and calls {process.pending}"
-        del self._processes[step.actor]
+        self.ended(process, step)
         if not isinstance(after, Reindexer):
             return
         told = f"{step.actor} is told {after.told}, and {ending(process)}"
@@ -310,7 +259,7 @@ class _Stage:
 
     # --- the stores as the model sees them -----------------------------------------------------
 
-    def _look(self) -> Stores:
+    def look(self) -> Stores:
         rows = self._stores.rows
         log = len(list(rows.scan(keys.LOG, *keys.prefix(MODEL))))
         listed = self._targets()
@@ -372,25 +321,6 @@ def _open(name: str, stores: context.Stores) -> Hub:
     ctx = context.Context(stores, "tester", context.Patience(lease_s=60.0), pause=no_pause)
     ctx.clock = _Ahead(stores.rows, 61.0 * int(name[1:]))
     return Hub(ctx, address="replayed", cache=Path("unused"))
-
-
-def _pending(process: Process, step: Step[State]) -> Request:
-    """The call that ``process`` waits to make, which must be one of ``step``."""
-    call = process.pending
-    made = ending(process) if call is None else f"calls {call} ({call.action or 'no step'})"
-    there = call is not None and step.action in call.action.split("|")
-    assert there, f"{step.actor} was to {step.action}, and {made}"
-    assert call is not None
-    return call
-
-
-def _part_of(call: Request, write: Write[Any]) -> Callable[[], Any]:
-    """Does of ``call`` what is ``write`` in the model."""
-    if not isinstance(write, PutDocument):
-        return call.make
-    target, documents = call.args
-    named = [one for one in documents if one.id == document_id(MODEL, write.number)]
-    return lambda: _written(call.store, target, named)
 
 
 def _written(store: Any, target: str, documents: list[Any]) -> None:

@@ -41,6 +41,7 @@ from modelhub.testing.protocol.replay.calls import (
 )
 from modelhub.testing.protocol.replay.mirror import Mirror
 from modelhub.testing.protocol.replay.processes import Process
+from modelhub.testing.protocol.replay.staged import Staged, ending, follow, pending
 from modelhub.testing.protocol.replay.standing import begin, verb
 from modelhub.testing.protocol.replay.walks import (
     COLLECTOR,
@@ -52,7 +53,7 @@ from modelhub.testing.protocol.replay.walks import (
     task_of,
 )
 from modelhub.testing.protocol.sweeper import Sweeper
-from modelhub.testing.protocol.turns import DONE, Actor, Message, land
+from modelhub.testing.protocol.turns import DONE, Actor
 from modelhub.testing.protocol.world import Pack, Stores, facts
 
 _TRIES = {
@@ -74,10 +75,6 @@ _ANSWERS: dict[str, Answer] = {
 _TOLD = {"conflict": Conflict, "failed": Unavailable, "unknown": OutcomeUnknown}
 
 
-class Drift(AssertionError):
-    """Model and coordinator went different ways; the message says how far they went together."""
-
-
 def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: Path) -> set[str]:
     """Let the coordinator take the steps of a walk; the names of the calls that it made.
 
@@ -87,26 +84,10 @@ def replay(configuration: Configuration, steps: Sequence[Step[State]], folder: P
         folder: for files to publish; it may be the same for all walks of a configuration.
 
     Raises:
-        Drift: it calls what the model does not, or in another order; its stores are not what the
-            model says; or somebody is told something else.
+        Drift: see ``follow``.
     """
-    state = Protocol(configuration).initial()
-    taken: list[Step[State]] = []
-    with _named():
-        stage = _Stage(configuration, folder)
-        try:
-            stage.compare(state)
-            for index, step in enumerate(steps):
-                taken.append(step)
-                stage.take(state, steps[index:])
-                stage.compare(step.state)
-                state = step.state
-        except Exception as error:
-            trace = [f"{number:3}. {one}" for number, one in enumerate(taken, 1)]
-            raise Drift("\n".join([str(configuration), *trace, f"  => {error}"])) from error
-        finally:
-            calls = stage.close()
-    return calls
+    initial = Protocol(configuration).initial()
+    return follow(configuration, initial, steps, lambda: _Stage(configuration, folder), _named())
 
 
 @contextmanager
@@ -135,62 +116,42 @@ def _named() -> Iterator[None]:
         yield
 
 
-class _Stage:
-    """A real hub, its processes, and what is on its way to its stores."""
+class _Stage(Staged[Stores]):
+    """A hub with publishers, deleters, a sweeper, a stranger and a collector."""
 
     def __init__(self, configuration: Configuration, folder: Path) -> None:
+        super().__init__()
         self._configuration = configuration
         self._folder = folder
         self._stores = begin(configuration, folder)
         self._mirror = Mirror(self._stores, configuration)
-        self._started: list[Process] = []
-        self._processes: dict[str, Process] = {}
-        self._flight: dict[Message, Callable[[], Any]] = {}
         self._collected = 0
 
-    def close(self) -> set[str]:
-        """End all processes; the names of the calls that they made."""
-        for process in self._started:
-            process.kill()
-        return {name for process in self._started for name in process.calls}
+    def look(self) -> Stores:
+        return self._mirror.look()
 
-    def compare(self, state: State) -> None:
-        """Whether the stores are what they are in ``state``.
+    def expected(self, stores: Stores) -> Stores:
+        """The same with the packs of each entry in order of their names."""
+        log = tuple(
+            msgspec.structs.replace(entry, packs=tuple(sorted(entry.packs))) for entry in stores.log
+        )
+        return msgspec.structs.replace(stores, log=log)
 
-        What is on its way there, and can change nothing any more, arrives first.
-        """
-        for message in [one for one in self._flight if one not in state.flight]:
-            self._flight.pop(message)()
-        expected = _comparable(state.stores)
-        seen = self._mirror.look()
-        for field in seen.__struct_fields__:
-            here, there = getattr(seen, field), getattr(expected, field)
-            assert here == there, f"{field} is {here}, where the model has {there}"
+    def part(self, call: Request, write: Any) -> Callable[[], Any]:
+        return part_of(call, write)
 
-    def take(self, before: State, steps: Sequence[Step[State]]) -> None:
-        """Take the first of ``steps``; the others say what comes of it."""
+    def start(self, name: str) -> Process:
+        return Process(name, self._verb(name), self._stores)
+
+    def act(self, before: State, steps: Sequence[Step[State]]) -> None:
         step = steps[0]
-        if step.outcome == "lands":
-            self._land(before, step)
-        elif step.outcome == "crash":
-            if step.actor in self._processes:
-                self._processes.pop(step.actor).kill()
-        elif step.actor == STRANGER:
-            Process(STRANGER, self._verb(STRANGER), self._stores).finish()
+        if step.actor == STRANGER:
+            self.start(STRANGER).finish()
         elif step.actor == COLLECTOR:
             for pack in step.state.stores.packs:
                 self._collect(before.stores.pack(pack.name), pack)
         elif not makes_no_call(self._configuration, before, step.actor, step.action):
             self._call(steps)
-
-    def _land(self, before: State, step: Step[State]) -> None:
-        sent = (step.actor, step.action, step.subject)
-        message = next(
-            one
-            for one in before.flight
-            if (one.actor, one.action, one.subject) == sent and land(before, (one,)) == step.state
-        )
-        self._flight.pop(message)()
 
     def _collect(self, before: Pack, after: Pack) -> None:
         """What the collector did to a pack."""
@@ -210,17 +171,17 @@ class _Stage:
         """Let a process make the calls of a step, then see how it goes on."""
         step = steps[0]
         after = actors(self._configuration, step.state)[step.actor]
-        process = self._process(step)
+        process = self.process(step)
         answer = _ANSWERS[step.outcome]
         if step.action == "scan_intents" and step.outcome == "ok":
             answer = self._leases(after, steps)
-        made = self._pending(process, step)
+        made = pending(process, step)
         if made.name in READ_BACKS and step.outcome != "ok":
             process.answer(away)
-            made = self._pending(process, step)
+            made = pending(process, step)
         process.answer(answer)
         if step.outcome == "late":
-            self._send(step, made)
+            self.send(step, made)
         while step.outcome == "ok" and process.pending and process.pending.continues(made):
             made = process.pending
             process.answer(Request.make)
@@ -229,37 +190,11 @@ class _Stage:
         else:
             assert process.pending, f"{step.actor} was to go on, and {ending(process)}"
 
-    def _process(self, step: Step[State]) -> Process:
-        name = step.actor
-        if name not in self._processes:
-            self._processes[name] = Process(name, self._verb(name), self._stores)
-            self._started.append(self._processes[name])
-        return self._processes[name]
-
     def _verb(self, name: str) -> Callable[[Hub], object]:
         if name == SWEEPER:
             return Hub.sweep
         task = Task() if name == STRANGER else task_of(self._configuration, name)
         return verb(name, task, self._folder)
-
-    def _pending(self, process: Process, step: Step[State]) -> Request:
-        """The call that ``process`` waits to make, which must be one of ``step``."""
-        call = process.pending
-        made = ending(process) if call is None else f"calls {call} ({call.action or 'no step'})"
-        assert call is not None and call.action == step.action, (  # noqa: PT018 - one message
-            f"{step.actor} was to {step.action}, and {made}"
-        )
-        return call
-
-    def _send(self, step: Step[State], call: Request) -> None:
-        """Keep what ``call`` was to write, message by message."""
-        sent = (step.actor, step.action, step.subject)
-        for message in step.state.flight:
-            if (message.actor, message.action, message.subject) != sent:
-                continue
-            # Only fences of two sweeps are the same message and two entries.
-            if message not in self._flight or step.action == "put_fence":
-                self._flight[message] = part_of(call, message.write)
 
     def _leases(self, sweeper: Actor, later: Sequence[Step[State]]) -> Answer:
         """The answer to a scan of intents under which a sweep settles what ``sweeper`` does."""
@@ -286,8 +221,7 @@ class _Stage:
             if process.pending is None or process.pending.action not in _TRIES.get(step.action, ()):
                 break
             process.answer(away)
-        assert process.pending is None, f"{step.actor} was to end, and calls {process.pending}"
-        del self._processes[step.actor]
+        self.ended(process, step)
         if isinstance(after, Client):
             self._check_told(process, after, step)
         else:
@@ -310,13 +244,6 @@ class _Stage:
             assert process.result.deleted == (task.op == "delete"), told
 
 
-def ending(process: Process) -> str:
-    """How its verb ended."""
-    if process.error is None:
-        return f"returns {process.result}"
-    return f"raises {type(process.error).__name__}: {process.error}"
-
-
 def _keeps_pins(configuration: Configuration, later: Sequence[Step[State]]) -> bool:
     """Whether the sweep that begins with ``later`` leaves pins of attempts that did not land."""
     for before, step in pairwise(later):
@@ -330,11 +257,3 @@ def _keeps_pins(configuration: Configuration, later: Sequence[Step[State]]) -> b
         if step.actor == SWEEPER and step.action == "scan_intents":
             break
     return False
-
-
-def _comparable(stores: Stores) -> Stores:
-    """``stores`` with the packs of each entry in order of their names."""
-    log = tuple(
-        msgspec.structs.replace(entry, packs=tuple(sorted(entry.packs))) for entry in stores.log
-    )
-    return msgspec.structs.replace(stores, log=log)
