@@ -211,8 +211,7 @@ class _HubCheck:
     def _check_targets(self) -> Targets | None:
         """The registered targets, each of which has to be there; None where search has none."""
         try:
-            targets = index.read_targets(self.ctx)
-            absent = set(targets.targets) - set(self.ctx.stores.search.targets())
+            targets, absent = self._listed()
         except (CorruptData, NotFound) as exc:
             self.check.report("search-missing", "the search index", exc)
             return None
@@ -223,6 +222,15 @@ class _HubCheck:
         for target in sorted(absent):
             self.check.report("search-missing", f"search target {target}", "it is not there")
         return targets if targets.live not in absent else None
+
+    def _listed(self) -> tuple[Targets, set[str]]:
+        """The registered targets, and those of them that are not there."""
+        targets = index.read_targets(self.ctx)
+        there = set(self.ctx.stores.search.targets())
+        again = index.read_targets(self.ctx)
+        if again != targets:
+            return self._listed()  # a re-index changed them meanwhile
+        return targets, set(targets.targets) - there
 
     def _check_documents(self, head: Head, targets: Targets) -> None:
         """Compare what search holds of a model with a fresh rendering."""

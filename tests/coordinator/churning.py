@@ -170,11 +170,13 @@ def check_swept(hub: Hub, *, data: bool = True) -> None:
 def check_found(hub: Hub) -> None:
     """A search for everything finds the live versions, and those alone."""
     found: set[tuple[str, int]] = set()
-    page = hub.search("", limit=1000, all_versions=True)
-    found.update((hit.name, hit.number) for hit in page.hits)
-    while page.next:
-        page = hub.search("", limit=1000, all_versions=True, after=page.next)
+    after: str | None = None
+    while True:
+        page = hub.search("", limit=1000, all_versions=True, after=after)
         found.update((hit.name, hit.number) for hit in page.hits)
+        if page.next is None:
+            break
+        after = page.next
     live = {
         (model, entry.number)
         for model in MODELS

@@ -24,7 +24,8 @@ from modelhub.coordinator.context import Context, Stores
 from modelhub.errors import Conflict, CorruptData, InvalidInput, Unavailable
 from modelhub.hub import Hub
 from modelhub.records import Reindexing, Targets, decode, encode
-from modelhub.stores import Document, Hits, Query, Row, SearchIndex
+from modelhub.results import ReindexMode
+from modelhub.stores import Document, Row, SearchIndex
 from modelhub.testing.crashes import Scenario, cases, open_process, run_case
 from modelhub.testing.faults import Call, Outcome, ProcessDied
 from tests.live.hubs import LiveHubs, close
@@ -189,6 +190,13 @@ class Dying:
         return Outcome.OK if self._left > 0 else Outcome.FAILS_AFTER
 
 
+def dies_at(stores: Stores, method: str, n: int = 1) -> None:
+    """A run ends with its process, at its n-th call of this method of the search index."""
+    dying, _ = open_process(stores, Dying("search", method, n))
+    with pytest.raises(ProcessDied):
+        dying.reindex()
+
+
 def made_on(stores: Stores, folder: Path) -> Hub:
     """A hub of a process to which every lease is over."""
     hub, _ = open_process(stores)
@@ -203,9 +211,7 @@ def test_a_run_goes_on_where_another_died(
     monkeypatch.setattr(reindex, "_BATCH", 2)
     monkeypatch.setattr(reindex, "_THREADS", 1)
     hub, before = made_on(stores, tmp_path), documents(stores)
-    dying, _ = open_process(stores, Dying("search", "write", 4))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
+    dies_at(stores, "write", n=4)
     begun = run_row(stores)
     assert begun.at in {"nlp.tone", "vision.ocr"}  # the next batch is written meanwhile
     assert targets(stores).targets == (targets(stores).live, begun.target)
@@ -226,9 +232,7 @@ def test_a_target_of_another_form_is_given_up(
     stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = made_on(stores, tmp_path)
-    dying, _ = open_process(stores, Dying("search", "write", 1))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
+    dies_at(stores, "write")
     begun = run_row(stores).target
     monkeypatch.setattr(index, "LAYOUT", index.LAYOUT + 1)
     done = hub.reindex("scheduled")
@@ -241,9 +245,7 @@ def test_a_target_that_vanished_while_it_was_filled_is_given_up(
     stores: Stores, tmp_path: Path
 ) -> None:
     hub, before = made_on(stores, tmp_path), documents(stores)
-    dying, _ = open_process(stores, Dying("search", "get", 1))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
+    dies_at(stores, "get")
     begun = run_row(stores)
     assert begun.filled
     stores.search.drop_target(begun.target)
@@ -252,15 +254,15 @@ def test_a_target_that_vanished_while_it_was_filled_is_given_up(
     only_live_is_there(stores)
 
 
+@pytest.mark.parametrize("mode", ["whole", "scheduled"])
 def test_a_run_whose_row_is_damaged_keeps_nobody_from_the_next(
-    stores: Stores, tmp_path: Path
+    stores: Stores, tmp_path: Path, mode: ReindexMode
 ) -> None:
+    """Nor does it hide from a scheduled run that a new target was wanted."""
     hub = made_on(stores, tmp_path)
-    dying, _ = open_process(stores, Dying("search", "write", 1))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
+    dies_at(stores, "write")
     stores.rows.put(keys.SYSTEM, keys.REINDEX, b"{}")
-    hub.reindex()
+    assert hub.reindex(mode).mode == "whole"
     only_live_is_there(stores)
 
 
@@ -328,24 +330,37 @@ def test_who_opened_the_hub_before_publishes_into_both_targets_and_then_into_the
 
 
 class Overtaken:
-    """A search index in which a re-index swaps targets just before the first search."""
+    """A search index in which a re-index swaps targets before the first call of a method.
 
-    def __init__(self, stores: Stores, reindex_now: Callable[[], object]) -> None:
+    With a ``failure`` that call fails.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        method: str,
+        reindex_now: Callable[[], object],
+        failure: Exception | None = None,
+    ) -> None:
         self._stores = stores
-        self._reindex: list[Callable[[], object]] = [reindex_now]
-
-    def search(self, target: str, query: Query) -> Hits:
-        if self._reindex:
-            self._reindex.pop()()
-        return self._stores.search.search(target, query)
+        self._method = method
+        self._reindex = [reindex_now]
+        self._failure = failure
 
     def __getattr__(self, name: str) -> Any:
+        if name == self._method and self._reindex:
+            self._reindex.pop()()
+            if self._failure is not None:
+                raise self._failure
         return getattr(self._stores.search, name)
 
 
-def test_a_search_that_is_overtaken_by_a_swap_is_answered(stores: Stores, tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [None, Unavailable("no shard"), CorruptData("no field")])
+def test_whatever_a_dropped_target_says_the_new_one_is_asked(
+    stores: Stores, tmp_path: Path, failure: Exception | None
+) -> None:
     hub = made_on(stores, tmp_path)
-    search = cast(SearchIndex, Overtaken(stores, hub.reindex))
+    search = cast(SearchIndex, Overtaken(stores, "search", hub.reindex, failure))
     searching, _ = open_process(Stores(stores.weights, stores.rows, search))
     assert {hit.name for hit in searching.search("title").hits} == set(NAMES)
 
@@ -372,34 +387,13 @@ def test_a_publish_that_search_does_not_show_says_that_it_stands(
     assert "nlp.mood@3" in documents(stores)
 
 
-class Refusing:
-    """A search index in which a re-index swaps targets before a call, which then fails so."""
-
-    def __init__(
-        self, stores: Stores, reindex_now: Callable[[], object], failure: Exception
-    ) -> None:
-        self._stores = stores
-        self._reindex = [reindex_now]
-        self._failure = failure
-
-    def search(self, target: str, query: Query) -> Hits:
-        if self._reindex:
-            self._reindex.pop()()
-            raise self._failure
-        return self._stores.search.search(target, query)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stores.search, name)
-
-
-@pytest.mark.parametrize("failure", [Unavailable("no shard"), CorruptData("no field")])
-def test_whatever_a_dropped_target_says_the_new_one_is_asked(
-    stores: Stores, tmp_path: Path, failure: Exception
+def test_a_check_that_looks_for_targets_while_they_are_swapped_finds_nothing(
+    stores: Stores, tmp_path: Path
 ) -> None:
     hub = made_on(stores, tmp_path)
-    search = cast(SearchIndex, Refusing(stores, hub.reindex, failure))
-    searching, _ = open_process(Stores(stores.weights, stores.rows, search))
-    assert {hit.name for hit in searching.search("title").hits} == set(NAMES)
+    search = cast(SearchIndex, Overtaken(stores, "targets", hub.reindex))
+    checking, _ = open_process(Stores(stores.weights, stores.rows, search))
+    assert not checking.fsck().findings
 
 
 def test_a_check_that_is_overtaken_by_a_swap_goes_on(stores: Stores, tmp_path: Path) -> None:
@@ -440,9 +434,7 @@ def test_a_whole_run_is_whole_though_the_one_before_died_after_its_swap(
     stores: Stores, tmp_path: Path
 ) -> None:
     hub, before = made_on(stores, tmp_path), documents(stores)
-    dying, _ = open_process(stores, Dying("search", "drop_target", 1))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
+    dies_at(stores, "drop_target")
     live = targets(stores).live
     stores.search.drop_target(live)
     assert hub.reindex().target != live
@@ -486,27 +478,13 @@ class Broken:
 
 def test_a_begun_target_that_no_longer_answers_is_given_up(stores: Stores, tmp_path: Path) -> None:
     made_on(stores, tmp_path)
-    dying, _ = open_process(stores, Dying("search", "write", 1))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
+    dies_at(stores, "write")
     begun = run_row(stores).target
     search = cast(SearchIndex, Broken(stores, begun))
     hub, _ = open_process(Stores(stores.weights, stores.rows, search))
     done = hub.reindex("scheduled")
     assert done.target != begun
     assert begun in done.dropped
-    only_live_is_there(stores)
-
-
-def test_a_scheduled_run_finds_what_a_damaged_row_no_longer_names(
-    stores: Stores, tmp_path: Path
-) -> None:
-    hub = made_on(stores, tmp_path)
-    dying, _ = open_process(stores, Dying("search", "write", 1))
-    with pytest.raises(ProcessDied):
-        dying.reindex()
-    stores.rows.put(keys.SYSTEM, keys.REINDEX, b"{}")
-    assert hub.reindex("scheduled").mode == "whole"
     only_live_is_there(stores)
 
 
