@@ -62,6 +62,7 @@ _EXPECTED = {
 _WIDE = str.maketrans("：（）“”", ':()""')
 """What input methods for Chinese write for the marks that mean something."""
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_LETTER = re.compile(r"[^\W_]")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -192,11 +193,16 @@ def _bagged(node: _Node) -> _Node:
     if not (node.loose and isinstance(node.clause, And)):
         return node
     clauses = node.clause.clauses
-    bare = tuple(inner for inner in clauses if _is_bare(inner))
     others = tuple(inner for inner in clauses if not _is_bare(inner))
+    bare = tuple(inner for inner in clauses if _is_bare(inner) and _says(inner, beside=others))
     parts = (*([Bag(bare)] if bare else []), *others)
     clause = And(parts) if len(parts) > 1 else parts[0]
     return node._replace(clause=clause, loose=False)
+
+
+def _says(part: Word | Phrase, *, beside: tuple[Clause, ...]) -> bool:
+    """Whether it asks for anything: a dash or an emoji beside ``field:value`` is decoration."""
+    return not beside or _LETTER.search(part.text) is not None
 
 
 def _is_bare(clause: Clause) -> TypeGuard[Word | Phrase]:

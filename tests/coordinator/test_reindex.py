@@ -7,10 +7,12 @@ Tier: CI. Kills of processes and servers, and sizes that take minutes, are in
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -370,6 +372,22 @@ def test_a_publish_may_wait_for_search(stores: Stores, tmp_path: Path) -> None:
     for number in range(3):
         hub.push("nlp.mood", file, title=f"Only{number} here", wait_search=True)
         assert [hit.name for hit in hub.search(f"only{number}").hits] == ["nlp.mood"]
+
+
+def test_a_publish_is_found_within_a_second(
+    stores: Stores, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Nobody waits for search, or refreshes it."""
+    hub, file = made_on(stores, tmp_path), tmp_path / "model.bin"
+    took_s = []
+    for number in range(7):
+        hub.push("nlp.mood", file, title=f"Only{number} here")
+        published_s = time.monotonic()
+        while not hub.search(f"only{number}").hits:
+            assert time.monotonic() < published_s + 30
+        took_s.append(time.monotonic() - published_s)
+    figure(f"found after {median(took_s):.2f} s, half of the time; at most {max(took_s):.2f} s")
+    assert median(took_s) < 1
 
 
 def test_a_publish_that_search_does_not_show_says_that_it_stands(
