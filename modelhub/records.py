@@ -280,16 +280,24 @@ class Targets(msgspec.Struct, frozen=True):
     layout: int = 1
 
 
-class Reindexing(msgspec.Struct, frozen=True):
-    """The re-index that is under way; without a ``run``, what the last one left.
+class Run(msgspec.Struct, frozen=True):
+    """A run of which one is to be under way; without a ``run``, what the last one left.
 
-    ``target`` (empty: none) is being filled with documents of form ``layout``, and has those of
-    all models before ``at``; once ``filled``, of all. ``run`` may be taken over after ``lease``.
+    It may be taken over after ``lease``.
     """
 
     run: str
     actor: str
     lease: datetime
+
+
+class Reindexing(Run, frozen=True):
+    """A re-index.
+
+    ``target`` (empty: none) is being filled with documents of form ``layout``, and has those of
+    all models before ``at``; once ``filled``, of all.
+    """
+
     target: str = ""
     layout: int = 1
     at: str = ""

@@ -13,27 +13,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
-from typing import Any
 
 from msgspec.structs import replace
 
 from modelhub.content.ahead import mapped
 from modelhub.coordinator import bootstrap, index, keys
-from modelhub.coordinator.context import Context, Progress, ignore_progress, new_txid
+from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.due import Due, due, render
+from modelhub.coordinator.lease import Lease
 from modelhub.coordinator.settle import change_row
 from modelhub.errors import (
     Conflict,
     CorruptData,
-    ModelhubError,
     NotFound,
     OutcomeUnknown,
     Unavailable,
 )
-from modelhub.records import Reindexing, Targets, decode, encode
+from modelhub.records import Reindexing, Targets, encode
 from modelhub.results import Listing, Lost, Reindexed, ReindexMode
 
 _BATCH = 200
@@ -76,21 +74,7 @@ class _Run:
         self._unreadable: list[CorruptData] = []
         self._documents = self._written = 0
         self._lost: list[Lost] = []
-        self._row = ctx.stores.rows.get(keys.SYSTEM, keys.REINDEX)
-        now = ctx.clock.now()
-        self._state = Reindexing(run="", actor="", lease=now)
-        if self._row is not None:
-            # One that cannot be read says nothing, and what its run left is dropped like the rest.
-            with suppress(CorruptData):
-                self._state = decode(self._row, Reindexing, "the row of the re-index under way")
-        if self._state.run and now < self._state.lease:
-            raise Conflict(
-                f"a re-index by {self._state.actor} is under way",
-                remedy=f"Wait for it; if it died, another may begin at {self._state.lease:%H:%M} "
-                "UTC.",
-            )
-        self._renew_at = now
-        self._note(run=new_txid(), actor=ctx.principal)
+        self._lease = Lease(ctx, keys.REINDEX, Reindexing, "re-index")
 
     @property
     def is_due(self) -> bool:
@@ -122,33 +106,14 @@ class _Run:
 
     def end(self) -> None:
         """Let the next run begin at once."""
-        # Where the store stays away, it begins when the lease is over.
-        with suppress(ModelhubError):
-            self._note(run="", lease=self._ctx.clock.now())
+        self._lease.end()
 
-    # --- the lease -----------------------------------------------------------------------------
-
-    def _note(self, **changes: Any) -> None:
-        """Put how far this run got, and prolong its lease.
-
-        Raises:
-            Conflict: it lost its lease, and another run took over.
-        """
-        now = self._ctx.clock.now()
-        lease_s = self._ctx.patience.lease_s
-        self._renew_at = now + timedelta(seconds=lease_s / 3)
-        state = replace(self._state, **{"lease": now + timedelta(seconds=lease_s), **changes})
-        row = encode(state)
-        if not change_row(self._ctx, keys.REINDEX, self._row, row):
-            raise Conflict("another re-index began meanwhile", remedy="Leave it to that one.")
-        self._row, self._state = row, state
-
-    def _renew(self, **changes: Any) -> None:
-        if self._ctx.clock.now() >= self._renew_at:
-            self._note(**changes)
+    @property
+    def _state(self) -> Reindexing:
+        return self._lease.state
 
     def _forget(self) -> None:
-        self._note(target="", at="", filled=False)
+        self._lease.note(target="", at="", filled=False)
 
     # --- the targets ---------------------------------------------------------------------------
 
@@ -160,7 +125,7 @@ class _Run:
         if begun.layout != index.LAYOUT or begun.target not in there or not self._answers():
             # Named here before it is made: what no list and no row names may be dropped.
             name = new_name(self._ctx.clock.now())
-            self._note(target=self._prefix + name, layout=index.LAYOUT, at="", filled=False)
+            self._lease.note(target=self._prefix + name, layout=index.LAYOUT, at="", filled=False)
         search.create_target(self._state.target)
         return self._change_targets(self._registered).epoch
 
@@ -195,7 +160,8 @@ class _Run:
             wanted = change(standing)
             if wanted == standing:
                 return standing
-            self._note()  # after the reading: whoever took over reads a list that this one changed
+            # After the reading: whoever took over reads a list that this one changed.
+            self._lease.note()
             if change_row(self._ctx, keys.SEARCH, value, encode(wanted)):
                 return wanted
 
@@ -204,7 +170,7 @@ class _Run:
         search = self._ctx.stores.search
         found = [name for name in search.targets() if name.startswith(self._prefix)]
         # After the listing: whoever took over since may have made one that is in it.
-        self._note()
+        self._lease.note()
         registered = index.read_targets(self._ctx).targets
         others = tuple(name for name in found if name not in registered)
         for name in others:
@@ -225,10 +191,10 @@ class _Run:
 
         found = due(self._ctx, self._unreadable, at=self._state.at)
         for at, written in mapped(write, _batches(found), threads=_THREADS):
-            self._renew(at=at)
+            self._lease.renew(at=at)
             self._written += written
             self._progress("reindex", self._written, 0)
-        self._note(filled=True)
+        self._lease.note(filled=True)
 
     def _compare(self, target: str, epoch: int) -> None:
         """Write what the target lacks, or has an older version of."""
@@ -238,7 +204,7 @@ class _Run:
 
         found = due(self._ctx, self._unreadable)
         for looked_at, written in mapped(compare, _batches(found), threads=_THREADS):
-            self._renew()
+            self._lease.renew()
             self._documents += looked_at
             self._written += written
             self._progress("compare", self._documents, 0)

@@ -14,6 +14,7 @@ import pytest
 
 from modelhub.coordinator import index, reindex
 from modelhub.coordinator.context import Context
+from modelhub.coordinator.lease import Lease
 from modelhub.records import Targets
 from modelhub.testing.protocol.explore import explore
 from modelhub.testing.protocol.filling import Reindexer
@@ -215,13 +216,13 @@ def nothing_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_lease_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = Run._note
+    note = Lease.note
 
-    def changed(self: reindex._Run, **changes: Any) -> None:
+    def changed(self: Lease[Any], **changes: Any) -> None:
         if changes:
             note(self, **changes)
 
-    monkeypatch.setattr(Run, "_note", changed)
+    monkeypatch.setattr(Lease, "note", changed)
 
 
 def others_are_dropped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

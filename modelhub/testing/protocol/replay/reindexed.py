@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
-from modelhub.coordinator import context, keys, reindex, settle, transaction
+from modelhub.coordinator import context, keys, lease, reindex, settle, transaction
 from modelhub.coordinator.index import document_id
 from modelhub.errors import Conflict, ModelhubError
 from modelhub.hub import Hub
@@ -171,7 +171,7 @@ def _named() -> Iterator[None]:
 
     with (
         patch.object(transaction, "new_txid", actor),
-        patch.object(reindex, "new_txid", actor),
+        patch.object(lease, "new_txid", actor),
         patch.object(reindex, "new_name", actor),
     ):
         yield
