@@ -20,6 +20,7 @@ from modelhub.errors import (
 )
 from modelhub.records import Metadata
 from modelhub.results import (
+    Collected,
     Diff,
     FieldChange,
     FileChange,
@@ -38,6 +39,7 @@ from modelhub.results import (
     TensorInfo,
     Version,
 )
+from modelhub.rules import RetentionRule
 
 if typing.TYPE_CHECKING:
     from modelhub.hub import Hub
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlreadyExists",
+    "Collected",
     "Conflict",
     "CorruptData",
     "Diff",
@@ -67,6 +70,7 @@ __all__ = [
     "NotInstalled",
     "OutcomeUnknown",
     "Reindexed",
+    "RetentionRule",
     "SearchHit",
     "SearchResult",
     "Status",

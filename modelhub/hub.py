@@ -22,6 +22,7 @@ from modelhub.content.tree import survey
 from modelhub.coordinator import (
     bootstrap,
     chunk_rows,
+    collect,
     compare,
     deliver,
     fetch,
@@ -47,6 +48,7 @@ from modelhub.coordinator import (
 from modelhub.coordinator.cache import Cache
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head
+from modelhub.coordinator.pace import paced
 from modelhub.coordinator.similar import similar
 from modelhub.coordinator.state import exists
 from modelhub.coordinator.transaction import Plan, commit
@@ -60,6 +62,8 @@ from modelhub.query.fields import SCORE, facet_of, sort_of
 from modelhub.records import Fence, Metadata, ModelHint, Published, decode, encode
 from modelhub.refs import Aliases, Branches, Tags
 from modelhub.results import (
+    TRASH_HOURS,
+    Collected,
     Diff,
     FieldChange,
     FileChange,
@@ -78,6 +82,7 @@ from modelhub.results import (
     TensorChange,
     Version,
 )
+from modelhub.rules import RetentionRule
 from modelhub.stores import Query
 
 if TYPE_CHECKING:
@@ -886,9 +891,10 @@ class Hub:
         """Read and check every byte of one version.
 
         Raises:
-            NotFound: the version is not there.
+            NotFound: the version is not there, or purged.
         """
         head, number = self._resolve(revision)
+        versions.require_unpurged(head, number)
         return verify.verify_version(self._ctx, head, number, progress)
 
     def fsck(self, *, data: bool = True, progress: Progress = ignore_progress) -> Health:
@@ -933,6 +939,48 @@ class Hub:
             )
         self._open()
         return reindex.reindex(self._ctx, mode, progress)
+
+    def gc(
+        self,
+        rules: Sequence[RetentionRule] = (),
+        *,
+        trash_hours: float = TRASH_HOURS,
+        rate: float | None = None,
+        dry_run: bool = False,
+        progress: Progress = ignore_progress,
+    ) -> Collected:
+        """Delete what retention no longer keeps, and take away what nothing refers to any more.
+
+        Live versions that no rule keeps are deleted, as by ``delete``; deleted ones whose time is
+        over are purged, and can never come back. Packs that no version and no push refers to go to
+        the trash, and leave it ``trash_hours`` later. Everybody goes on meanwhile; a run that was
+        interrupted is made anew by the next.
+
+        Args:
+            rules: what to keep, the first one that fits a model; without one, live versions are
+                kept for ever and deleted ones for 30 days.
+            trash_hours: how long a file stays in the trash, for readers that began before.
+            rate: at most so many rows and files a second; as fast as it goes without one.
+            dry_run: write nothing, and say what would be done.
+            progress: called with ``"gc"``, models looked at, and 0.
+
+        Raises:
+            Conflict: another run is under way.
+            CorruptData: something could not be read that may be in use; nothing was taken away.
+            Unavailable: a store is away; the next run begins afresh.
+        """
+        hours = names.amount(trash_hours, "trash_hours")
+        pace = paced(None if rate is None else names.amount(rate, "rate", least=1), self._ctx.pause)
+        self._ctx.policy(self._ctx.principal, "gc", "")
+        self._open()
+        return collect.collect(
+            self._ctx,
+            rules,
+            trash_hours=hours,
+            dry_run=dry_run,
+            throttle=pace,
+            progress=progress,
+        )
 
     def status(self) -> Status:
         """How each store is; one that is away is a result, not an error."""

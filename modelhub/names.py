@@ -153,6 +153,24 @@ def count(number: int, what: str) -> int:
     return number
 
 
+_LARGEST_AMOUNT = 1_000_000
+
+
+def amount(number: float, what: str, *, least: float = 0) -> float:
+    """``number`` if it is one from ``least`` to a million.
+
+    Raises:
+        InvalidInput: it is not; ``what`` names it.
+    """
+    fits = isinstance(number, int | float) and not isinstance(number, bool)
+    if not (fits and least <= number <= _LARGEST_AMOUNT):
+        raise InvalidInput(
+            f"{what} cannot be {shown(str(number))}",
+            remedy=f"Give a number from {least:,} to {_LARGEST_AMOUNT:,}.",
+        )
+    return float(number)
+
+
 class Head(msgspec.Struct, frozen=True, tag=True):
     """The head of the default branch."""
 

@@ -106,6 +106,16 @@ class Undeleted(msgspec.Struct, frozen=True, tag_field="op", tag="undelete"):
     heads: dict[str, tuple[int, int]] = {}
 
 
+class Purged(msgspec.Struct, frozen=True, tag_field="op", tag="purge"):
+    """The retention of deleted versions has ended: nothing brings them back.
+
+    ``erased``: their metadata is removed as well, at somebody's demand.
+    """
+
+    numbers: tuple[int, ...]
+    erased: bool = False
+
+
 class Edited(msgspec.Struct, frozen=True, tag_field="op", tag="edit"):
     """A version's metadata is now the row with this digest."""
 
@@ -139,7 +149,7 @@ class Fence(msgspec.Struct, frozen=True, tag_field="op", tag="fence"):
     """Nothing, in the place of an attempt that was given up: it can never land any more."""
 
 
-Change = Published | Deleted | Undeleted | Edited | RefMoved | Protected | Fence
+Change = Published | Deleted | Undeleted | Purged | Edited | RefMoved | Protected | Fence
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,7 +159,8 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     versions are deleted); ``tips`` holds, where a deletion moved a head back, the version that it
     would return to. ``tags`` and ``aliases`` map names to versions; ``retired`` are deleted tags,
     whose names never mean another version. ``protected`` are branches and aliases, and an empty
-    name for the model itself. ``deleted`` are closed ranges of numbers, ascending.
+    name for the model itself. ``deleted`` are closed ranges of numbers, ascending; so are those
+    of them that are ``purged``.
     """
 
     next: int = 1
@@ -160,6 +171,7 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     retired: dict[str, int] = {}
     protected: tuple[str, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
+    purged: tuple[tuple[int, int], ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -199,12 +211,15 @@ class PackRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A pack's life.
 
     ``token`` is unique to each change of the row; ``key`` and ``nonce`` are for encryption at rest.
+    ``successors`` are the packs that its chunks move to, or have moved to. ``trash`` is where its
+    file goes once it is of no more use, as in ``trash_path``.
     """
 
     state: Literal["live", "condemned", "deleting", "gone", "moved"]
     size_bytes: int
     token: str
     successors: tuple[str, ...] = ()
+    trash: str = ""
     key: int = 0
     nonce: str = ""
 
@@ -289,6 +304,10 @@ class Run(msgspec.Struct, frozen=True):
     run: str
     actor: str
     lease: datetime
+
+
+class Collecting(Run, frozen=True):
+    """A collection. It begins afresh whatever the last one left."""
 
 
 class Reindexing(Run, frozen=True):

@@ -455,6 +455,44 @@ class Reindexed(msgspec.Struct, frozen=True, kw_only=True):
     dropped: tuple[str, ...]
 
 
+TRASH_HOURS = 24.0
+"""How long a pack that is of no more use stays in the trash."""
+
+Fate = Literal["delete", "purge"]
+
+
+class Doomed(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that a collection deletes, or whose deletion it makes final.
+
+    ``size_bytes`` are those of its files; what other versions share with it stays.
+    """
+
+    name: str
+    number: int
+    fate: Fate
+    size_bytes: int
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collection did; after a dry run, what it would do.
+
+    ``versions`` were purged for good, ``expired`` deleted because no rule keeps them; ``listed``
+    has the first 1,000 of both. ``packs`` with ``bytes_trashed`` in them went to the trash, among
+    them ``orphans``, files that nobody finished; ``bytes_freed`` were in files of the trash whose
+    time was over, and which are gone. ``revived`` packs were condemned, and are in use after all.
+    """
+
+    versions: int
+    expired: int
+    packs: int
+    orphans: int
+    revived: int
+    bytes_trashed: int
+    bytes_freed: int
+    dry_run: bool
+    listed: Listing[Doomed]
+
+
 class SearchLag(msgspec.Struct, frozen=True, kw_only=True):
     """How far search may be behind the log: models and changes, and the age of the oldest change.
 

@@ -33,6 +33,8 @@ _BATCH_BYTES = 4 * 2**20
 SETTINGS: dict[str, Any] = {
     # One shard: scores from different shards cannot be compared, and 1,000,000 descriptions fit.
     "number_of_shards": 1,
+    # By default a document may be found only a whole second after its writing.
+    "refresh_interval": "500ms",
     "auto_expand_replicas": "0-1",  # green on a single node, a copy on any other
     "analysis": {
         "tokenizer": {

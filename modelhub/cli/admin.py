@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from modelhub.cli import text
+from modelhub.cli.asking import check_asked, confirm
 from modelhub.cli.door import Door, example_text, verb
+from modelhub.cli.output import note
 from modelhub.cli.progress import progress
-from modelhub.results import ReindexMode
+from modelhub.results import TRASH_HOURS, Collected, ReindexMode
+
+if TYPE_CHECKING:
+    from modelhub.hub import Hub
+    from modelhub.rules import RetentionRule
 
 
 @verb("--hub prod admin init")
@@ -79,9 +88,75 @@ def reindex(door: Door, incremental: bool, scheduled: bool) -> None:
     door.judge(done, text.reindexed, well=not (done.documents_lost or done.damaged))
 
 
+@verb("admin gc --dry-run", "admin gc --rules retention.toml --rate 2000 --yes")
+@click.option(
+    "--rules",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file with [[rules]]: models (a glob), keep_last, keep_days, deleted_days.",
+)
+@click.option(
+    "--deleted-days",
+    type=float,
+    help="How long deleted versions of models without a rule can come back; 30 days by default.",
+)
+@click.option(
+    "--trash-hours",
+    type=float,
+    default=TRASH_HOURS,
+    show_default=True,
+    help="How long files stay in the trash.",
+)
+@click.option("--rate", type=float, help="At most so many rows and files a second.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def gc(
+    door: Door,
+    *,
+    rules: Path | None,
+    deleted_days: float | None,
+    trash_hours: float,
+    rate: float | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Take away what nothing refers to any more.
+
+    Versions that no rule keeps are deleted; deleted ones whose time is over are purged, and can
+    never come back; what only they needed goes to the trash, and leaves it a day later. Everybody
+    goes on meanwhile, and an interrupted run is made anew by the next.
+
+    Exits 5 where another run is under way.
+    """
+    check_asked("collecting", sure=dry_run or yes)
+    wanted = _rules(rules, deleted_days)
+
+    def run(hub: Hub, *, dry_run: bool) -> Collected:
+        with progress(in_bytes=False) as advance:
+            return hub.gc(
+                wanted, trash_hours=trash_hours, rate=rate, dry_run=dry_run, progress=advance
+            )
+
+    with door.hub() as hub:
+        if not (dry_run or yes):
+            coming = run(hub, dry_run=True)
+            note(text.collected(coming))
+            confirm("Go on?", "nothing was taken away")
+        done = run(hub, dry_run=dry_run)
+    door.answer(done, text.collected)
+
+
+def _rules(file: Path | None, deleted_days: float | None) -> tuple[RetentionRule, ...]:
+    """Those of the file, and behind them one for all other models."""
+    from modelhub.rules import RetentionRule, read_rules
+
+    found = () if file is None else read_rules(file)
+    last = () if deleted_days is None else (RetentionRule(deleted_days=deleted_days),)
+    return found + last
+
+
 admin = click.Group(
     "admin",
     help="Make, watch, clean up and check a hub.",
     epilog=example_text("admin status", "admin fsck --no-data"),
-    commands={command.name or "": command for command in (init, status, sweep, fsck, reindex)},
+    commands={command.name or "": command for command in (init, status, sweep, fsck, reindex, gc)},
 )

@@ -8,6 +8,7 @@ from datetime import datetime
 from modelhub.cli.output import clean, columns, size, table, time
 from modelhub.records import Metadata
 from modelhub.results import (
+    Collected,
     Diff,
     FileInfo,
     Health,
@@ -327,6 +328,22 @@ def reindexed(result: Reindexed) -> str:
         ("damaged", "\n".join(result.damaged)),
     ]
     return _facts(facts)
+
+
+def collected(result: Collected) -> str:
+    """What a collection did, or would do, and to which versions."""
+    rows = ((one.fate, f"{one.name}@{one.number}", size(one.size_bytes)) for one in result.listed)
+    listed = f"{table(('FATE', 'VERSION', 'SIZE'), rows)}\n\n" if result.listed else ""
+    facts = [
+        ("expired", f"{result.expired:,} versions deleted, which no rule keeps"),
+        ("purged", f"{result.versions:,} versions that can never come back"),
+        ("packs", f"{result.packs:,} to the trash, {size(result.bytes_trashed)}"),
+        ("orphans", f"{result.orphans:,} of them, which no push finished"),
+        ("revived", f"{result.revived:,} packs that are in use after all"),
+        ("freed", f"{size(result.bytes_freed)} out of the trash"),
+    ]
+    dry = "would be done; nothing was changed:\n" if result.dry_run else ""
+    return f"{listed}{dry}{_facts(facts)}"
 
 
 def status(result: Status) -> str:

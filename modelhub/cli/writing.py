@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from modelhub.cli import text
+from modelhub.cli.asking import check_asked, confirm
 from modelhub.cli.door import Door, verb
-from modelhub.cli.exits import FINDINGS
 from modelhub.cli.facts import cleared, describing, given
 from modelhub.cli.output import note, size
 from modelhub.cli.progress import progress
 from modelhub.errors import InvalidInput
 from modelhub.names import Head, shown
 from modelhub.names import revision as parsed
-from modelhub.results import Version
 
 _NAMED = 3
 
@@ -104,27 +102,17 @@ def delete(
             f"{shown(revision)} does not say which version to delete",
             remedy=f"Name it, as in {revision}@3; `modelhub log {revision}` lists them.",
         )
-    if not (dry_run or yes or sys.stdin.isatty()):
-        raise InvalidInput(
-            f"deleting {shown(revision)} asks first, and nobody is there to answer",
-            remedy="Add --yes, or --dry-run to look first.",
-        )
+    check_asked(f"deleting {shown(revision)}", sure=dry_run or yes)
     with door.hub() as hub:
         if not (dry_run or yes):
             version = hub.show(revision)
             # A branch may move while the question is open: the version that was shown goes.
             revision = text.revision(version)
-            _confirm(version)
+            what = f"{text.revision(version)} ({version.files} files, {size(version.total_bytes)})"
+            confirm(f"Delete {what}?", "nothing was deleted")
         deleted = hub.delete(revision, message=message, dry_run=dry_run, force=force)
     done = "would delete" if dry_run else "deleted"
     door.answer(deleted, lambda version: f"{done} {text.revision(version)}")
-
-
-def _confirm(version: Version) -> None:
-    what = f"{text.revision(version)} ({version.files} files, {size(version.total_bytes)})"
-    if not click.confirm(f"Delete {what}?", err=True):
-        note("modelhub: nothing was deleted")
-        raise click.exceptions.Exit(FINDINGS)
 
 
 @verb("rollback nlp.sentiment --to 3", "rollback nlp.sentiment --at 2026-05-01T12:00Z")

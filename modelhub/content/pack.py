@@ -48,6 +48,7 @@ _NO_NONCE = bytes(24)
 _WRITE_BYTES = 8 << 20
 _READ_ATTEMPTS = 4
 _PACK_ID = re.compile(r"[0-9a-f]{32}")
+_TRASHED = re.compile(r"\d{4}-\d\d-\d\d/\d{6}-[0-9a-f]{32}")
 
 
 class TrailerRecord(NamedTuple):
@@ -95,6 +96,19 @@ def pack_path(pack_id: str) -> str:
     if not is_pack_id(pack_id):
         raise CorruptData(f"{shown(pack_id)} is not a pack id", remedy="Run `modelhub admin fsck`.")
     return f"packs/{pack_id[:2]}/{pack_id[2:4]}/{pack_id}"
+
+
+def trash_path(place: str) -> str:
+    """Where the file lies of a pack that is of no more use, by its row's ``trash``.
+
+    Raises:
+        CorruptData: no such place, so that no stored text can lead anywhere else.
+    """
+    if _TRASHED.fullmatch(place) is None:
+        raise CorruptData(
+            f"{shown(place)} is no place in the trash", remedy="Run `modelhub admin fsck`."
+        )
+    return f"trash/{place}"
 
 
 class PackWriter:
@@ -199,8 +213,12 @@ class PackWriter:
             self._pending, self._pending_bytes = [], 0
 
 
-def read_pack(weights: WeightStore, pack_id: str, offset: int, length: int) -> bytes:
+def read_pack(
+    weights: WeightStore, pack_id: str, offset: int, length: int, *, path: str = ""
+) -> bytes:
     """Bytes of a pack, unverified; fewer than ``length`` where the file ends.
+
+    ``path`` is where its file lies, if that is not its place.
 
     Tried up to four times, without waiting: about one in 300 HDFS reads was reported to fail with
     every replica in good health, and to succeed at once when repeated. What is down for longer is
@@ -210,7 +228,7 @@ def read_pack(weights: WeightStore, pack_id: str, offset: int, length: int) -> b
         PackMissing: the file is not there.
         Unavailable: all four tries failed.
     """
-    path = pack_path(pack_id)
+    path = path or pack_path(pack_id)
     attempt = 1
     while True:
         try:

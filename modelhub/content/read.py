@@ -15,6 +15,7 @@ from modelhub.content.pack import (
     RAW,
     PackMissing,
     TrailerRecord,
+    pack_path,
     read_pack,
 )
 from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
@@ -35,13 +36,14 @@ NOTHING: Mapping[bytes, Chunk] = {}
 Places = Mapping[bytes, tuple[str, TrailerRecord]]
 """Chunks by digest: in which pack each lies, and how."""
 
-Moved = Callable[[str], Places | None]
-"""Where the chunks of a pack lie now whose file is not there; None where it was not rewritten."""
+Elsewhere = Callable[[str], Places | str | None]
+"""What became of a pack whose file is not there: where its chunks lie now, if it was rewritten; the
+path of its file, if that is in the trash; else None.
+"""
 
 
-def not_moved(_pack: str) -> Places | None:
-    """For packs that nobody rewrites."""
-    return None
+def nowhere(_pack: str) -> None:
+    """For packs that nobody rewrites or collects."""
 
 
 def placed(pack: str, record: TrailerRecord, base: ChunkRef | None) -> ChunkRef:
@@ -54,16 +56,17 @@ def placed(pack: str, record: TrailerRecord, base: ChunkRef | None) -> ChunkRef:
 class Reader:
     """Reads chunks from the packs of ``weights``, from several threads at once.
 
-    A pack whose file is missing may have been rewritten: ``moved`` says where its chunks are now.
+    A pack whose file is missing may have been rewritten or collected: ``elsewhere`` says where its
+    chunks are now.
 
     All methods raise ``PackMissing`` where a pack's file is nowhere, ``CorruptData`` where bytes do
     not match their digest, twice, and ``Unavailable`` where the store did not answer four times in
     a row.
     """
 
-    def __init__(self, weights: WeightStore, moved: Moved = not_moved) -> None:
+    def __init__(self, weights: WeightStore, elsewhere: Elsewhere = nowhere) -> None:
         self._weights = weights
-        self._moved = moved
+        self._elsewhere = elsewhere
 
     def blob(self, address: Address) -> bytes:
         """The raw bytes that a row points to."""
@@ -152,24 +155,32 @@ class Reader:
             _check_place(ref)
         first, last = run[0], run[-1]
         length = last.offset + last.stored - first.offset
+        path = pack_path(first.pack)
         try:
             data = memoryview(read_pack(self._weights, first.pack, first.offset, length))
         except PackMissing as missing:
-            yield from self._moved_run(run, at_hand, missing)
-            return
+            found = self._elsewhere(first.pack)
+            if found is None:
+                raise
+            if not isinstance(found, str):
+                yield from self._moved_run(run, found, at_hand, missing)
+                return
+            path = found
+            data = memoryview(read_pack(self._weights, first.pack, first.offset, length, path=path))
         bases = self._bases(run, at_hand)
         for ref in run:
             begin = ref.offset - first.offset
             stored = data[begin : begin + ref.stored]
             base = None if ref.base is None else bases[ref.base.digest]
-            yield self._verified(ref, stored, base)
+            yield self._verified(ref, path, stored, base)
 
     def _moved_run(
-        self, run: Sequence[ChunkRef], at_hand: Mapping[bytes, Chunk], missing: PackMissing
+        self,
+        run: Sequence[ChunkRef],
+        places: Places,
+        at_hand: Mapping[bytes, Chunk],
+        missing: PackMissing,
     ) -> Iterator[Chunk]:
-        places = self._moved(missing.pack)
-        if places is None:
-            raise missing
         found = [_moved_to(places, ref) for ref in run]
         if None in found:
             raise missing
@@ -184,12 +195,12 @@ class Reader:
             found.update(zip((base.digest for base in bases), self._run(bases), strict=True))
         return found
 
-    def _verified(self, ref: ChunkRef, stored: Chunk, base: Chunk | None) -> Chunk:
+    def _verified(self, ref: ChunkRef, path: str, stored: Chunk, base: Chunk | None) -> Chunk:
         decoded = _decoded(ref, stored, base)
         if decoded is None:
             # One replica may be bad, or one transfer: a second read often goes to another replica.
             # Only what is wrong twice is reported as damage.
-            stored = read_pack(self._weights, ref.pack, ref.offset, ref.stored)
+            stored = read_pack(self._weights, ref.pack, ref.offset, ref.stored, path=path)
             decoded = _decoded(ref, stored, base)
         if decoded is None:
             raise CorruptData(

@@ -22,7 +22,7 @@ from modelhub.content.manifest import ChunkRef, Manifest, ManifestFile
 from modelhub.content.read import NOTHING, Chunk, Reader
 from modelhub.content.tensors import Bytes, Tensor, contents, read_region
 from modelhub.coordinator.context import Context, Progress
-from modelhub.coordinator.packs import moved_chunks
+from modelhub.coordinator.packs import elsewhere
 from modelhub.coordinator.tensors import looked_into
 from modelhub.errors import InvalidInput, NotFound
 from modelhub.results import Listing, TensorChange, WeightDistance
@@ -54,7 +54,7 @@ def compare_tensors(ctx: Context, a: Manifest, b: Manifest, progress: Progress) 
         NotInstalled: numpy needs ml_dtypes for a dtype.
     """
     weights = _Counted(ctx.stores.weights)
-    comparison = _Comparison(Reader(weights, partial(moved_chunks, ctx.stores)), a, b)
+    comparison = _Comparison(Reader(weights, partial(elsewhere, ctx.stores)), a, b)
     changes = comparison.run(progress)
     return TensorChanges(
         Listing(TensorChange, [change for change in changes if change.status]),

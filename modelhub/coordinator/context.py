@@ -13,7 +13,7 @@ from functools import partial
 
 from modelhub.content.encoder import StoragePolicy
 from modelhub.content.read import Reader
-from modelhub.coordinator.packs import moved_chunks
+from modelhub.coordinator.packs import elsewhere
 from modelhub.errors import InvalidInput, Unavailable
 from modelhub.names import shown
 from modelhub.records import Targets
@@ -154,7 +154,7 @@ class Context:
     reader: Reader = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reader = Reader(self.stores.weights, partial(moved_chunks, self.stores))
+        self.reader = Reader(self.stores.weights, partial(elsewhere, self.stores))
         self.clock = Clock(self.stores.rows)
         self.breaker = Breaker(self.patience.search_failures, self.patience.search_rest_s)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
 from typing import NamedTuple
 
 from modelhub.coordinator import index, keys, versions
 from modelhub.coordinator.context import Context
-from modelhub.coordinator.log import Head, Sealed, chained, head_of, models, open_row
-from modelhub.coordinator.state import SNAPSHOT_EVERY, is_deleted, touched
+from modelhub.coordinator.log import Head, Sealed, models, walked
+from modelhub.coordinator.state import is_deleted, touched
 from modelhub.errors import CorruptData
 from modelhub.records import Edited, Published
 from modelhub.stores import Document, Row
@@ -88,12 +87,10 @@ def _until_cut_short(scan: Iterable[Row], cut_short: list[CorruptData]) -> Itera
 
 def _of_model(name: str, rows: Iterator[Row]) -> Iterator[Due]:
     """From its newest entry down: what touches a version is seen before its own entry is."""
-    opened = (open_row(*row) for row in rows)
-    newest = list(islice(opened, SNAPSHOT_EVERY))
-    head = head_of(name, newest)
+    head, log = walked(name, rows)
     touching: dict[int, int] = {}
     edited: dict[int, str] = {}
-    for sealed in chained(name, chain(newest, opened), newest=head.seq):
+    for sealed in log:
         change = sealed.entry.change
         for number in touched(change):
             touching.setdefault(number, sealed.entry.seq)

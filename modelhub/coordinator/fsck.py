@@ -17,7 +17,7 @@ from modelhub.content.read import placed
 from modelhub.coordinator import hints, index, keys, publish, relatives, sweep, versions
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.log import Head, Sealed, models, open_row
-from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, touched
+from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, exists, is_purged, touched
 from modelhub.coordinator.verify import Check, check_chunk
 from modelhub.errors import CorruptData, NotFound
 from modelhub.records import (
@@ -25,6 +25,7 @@ from modelhub.records import (
     Edited,
     PackRow,
     Published,
+    Purged,
     State,
     Targets,
     VersionHint,
@@ -88,9 +89,11 @@ class _HubCheck:
         state = _check_states(self.check, name, log)
         if state is None:
             # What the readable entries refer to is still worth knowing to be in use.
+            purged = _purged(log)
             for sealed in log:
-                if isinstance(sealed.entry.change, Published):
-                    yield from sealed.entry.change.version.packs
+                change = sealed.entry.change
+                if isinstance(change, Published) and change.number not in purged:
+                    yield from change.version.packs
             return
         if not exists(state):
             return
@@ -104,27 +107,30 @@ class _HubCheck:
             {sealed.entry.seq: sealed for sealed in log},
         )
         pending = self._is_pending(name)
-        self._check_metadata(name, log)
+        self._check_metadata(head, log)
         for sealed in log:
-            if isinstance(sealed.entry.change, Published):
+            change = sealed.entry.change
+            # Of what is purged nothing has to be there any more.
+            if isinstance(change, Published) and not is_purged(state, change.number):
                 self.check.count("versions")
-                self._check_version(head, sealed.entry.change)
-                yield from sealed.entry.change.version.packs
+                self._check_version(head, change)
+                yield from change.version.packs
         self._check_hints(head, pending=pending)
         if self._targets is not None and not pending:
             self._check_documents(head, self._targets)
 
-    def _check_metadata(self, name: str, log: Sequence[Sealed]) -> None:
+    def _check_metadata(self, head: Head, log: Sequence[Sealed]) -> None:
         """The row that each version's newest publish or edit names."""
         named: dict[bytes, int] = {}
         for number, digest in _metadata_digests(log).items():
-            named[keys.metadata(name, number, digest)] = number
+            if not is_purged(head.state, number):
+                named[keys.metadata(head.name, number, digest)] = number
         held = self.ctx.stores.rows.get_many(keys.METADATA, list(named))
         for key, number in named.items():
             try:
                 versions.open_metadata(key, held.get(key))
             except CorruptData as exc:
-                self.check.report("metadata-damaged", f"{name}@{number}", exc)
+                self.check.report("metadata-damaged", f"{head.name}@{number}", exc)
 
     def _is_pending(self, name: str) -> bool:
         """Whether an intent of this model is there, which owes hints and documents."""
@@ -312,6 +318,12 @@ class _HubCheck:
 def _is_held(held: Mapping[bytes, TrailerRecord], ref: ChunkRef) -> bool:
     record = held.get(ref.digest)
     return record is not None and (record.offset, record.stored) == (ref.offset, ref.stored)
+
+
+def _purged(log: Iterable[Sealed]) -> set[int]:
+    """The versions that any entry purges."""
+    changes = (sealed.entry.change for sealed in log)
+    return {number for change in changes if isinstance(change, Purged) for number in change.numbers}
 
 
 def _metadata_digests(log: Iterable[Sealed]) -> dict[int, str]:

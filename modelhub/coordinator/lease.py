@@ -66,7 +66,7 @@ class Lease(Generic[R]):
         self._renew_at = now + timedelta(seconds=lease_s / 3)
         state = replace(self.state, **{"lease": now + timedelta(seconds=lease_s), **changes})
         row = encode(state)
-        if not change_row(self._ctx, self._key, self._row, row):
+        if not change_row(self._ctx, keys.SYSTEM, self._key, self._row, row):
             raise Conflict(f"another {self._what} began meanwhile", remedy="Leave it to that one.")
         self._row, self.state = row, state
 

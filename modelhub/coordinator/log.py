@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 
 from modelhub.coordinator import keys
@@ -149,6 +149,18 @@ def models(
 
     for name, rows in groupby(placed(), key=itemgetter(0)):
         yield name, (row for _, row in rows)
+
+
+def walked(name: str, rows: Iterator[Row]) -> tuple[Head, Iterator[Sealed]]:
+    """A model's head and its whole log, newest first, of which the newest entries are read now.
+
+    Raises:
+        CorruptData: a row is damaged or absent; also while the log is walked.
+    """
+    opened = (open_row(*row) for row in rows)
+    newest = list(islice(opened, SNAPSHOT_EVERY))
+    head = head_of(name, newest)
+    return head, chained(name, chain(newest, opened), newest=head.seq)
 
 
 def require(rows: RowStore, head: Head) -> Head:

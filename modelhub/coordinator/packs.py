@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from modelhub.content.encoding import is_based, is_known
 from modelhub.content.manifest import ChunkRef
-from modelhub.content.pack import PackMissing, TrailerRecord, pack_missing, pack_path, read_trailer
+from modelhub.content.pack import (
+    PackMissing,
+    TrailerRecord,
+    pack_missing,
+    pack_path,
+    read_trailer,
+    trash_path,
+)
 from modelhub.content.read import Places
 from modelhub.coordinator import keys
 from modelhub.errors import CorruptData, OutcomeUnknown, Unavailable
@@ -83,22 +90,30 @@ def register(ctx: Context, pack: str, size_bytes: int) -> bool:
     raise Unavailable(f"pack {pack} could not be registered: {said}", remedy="Try the push again.")
 
 
-def moved_chunks(stores: Stores, pack: str) -> Places | None:
-    """Where the chunks of a pack lie now that a collector rewrote, from its successors' trailers.
+def elsewhere(stores: Stores, pack: str) -> Places | str | None:
+    """What became of a pack whose file is not in its place (an ``Elsewhere``).
 
-    Successors may have been rewritten as well. None where ``pack`` was not rewritten.
+    A rewritten pack's chunks are found by its successors' trailers; these may have been rewritten
+    as well. The file of one that was collected stays in the trash for a while, for readers that
+    began before.
 
     Raises:
         CorruptData: the row, or a successor, cannot be read.
     """
-    return _moved(stores, pack, frozenset())
-
-
-def _moved(stores: Stores, pack: str, before: frozenset[str]) -> Places | None:
-    value = stores.rows.get(keys.PACKS, keys.pack(pack))
-    row = None if value is None else decode(value, PackRow, f"the row of pack {pack}")
-    if row is None or row.state != "moved":
+    row = _row(stores, pack)
+    if row is None or row.state not in {"moved", "deleting", "gone"}:
         return None
+    if row.state == "moved":
+        return _moved(stores, pack, row, frozenset())
+    return trash_path(row.trash) if row.trash else None
+
+
+def _row(stores: Stores, pack: str) -> PackRow | None:
+    value = stores.rows.get(keys.PACKS, keys.pack(pack))
+    return None if value is None else decode(value, PackRow, f"the row of pack {pack}")
+
+
+def _moved(stores: Stores, pack: str, row: PackRow, before: frozenset[str]) -> Places:
     if pack in before:
         raise pack_missing(pack)  # Rows that lead in a circle lead nowhere.
     found: dict[bytes, tuple[str, TrailerRecord]] = {}
@@ -106,10 +121,10 @@ def _moved(stores: Stores, pack: str, before: frozenset[str]) -> Places | None:
         try:
             records = read_trailer(stores.weights, successor)
         except PackMissing:
-            further = _moved(stores, successor, before | {pack})
-            if further is None:
+            further = _row(stores, successor)
+            if further is None or further.state != "moved":
                 raise
-            found.update(further)
+            found.update(_moved(stores, successor, further, before | {pack}))
         else:
             found.update((record.digest, (successor, record)) for record in records)
     return found

@@ -162,7 +162,7 @@ class _Run:
                 return standing
             # After the reading: whoever took over reads a list that this one changed.
             self._lease.note()
-            if change_row(self._ctx, keys.SEARCH, value, encode(wanted)):
+            if change_row(self._ctx, keys.SYSTEM, keys.SEARCH, value, encode(wanted)):
                 return wanted
 
     def _drop_others(self) -> tuple[str, ...]:

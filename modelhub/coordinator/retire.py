@@ -57,6 +57,7 @@ class Retire:
         Raises:
             Conflict: a tag or alias names a version that is to be deleted, or another one is based
                 on it, and it is not forced. The latter is best effort: it may come to be.
+            NotFound: a version that is to come back is purged.
             Forbidden: the model is protected, or a branch that moves, or an alias that names it.
         """
         del attempt
@@ -65,6 +66,8 @@ class Retire:
         rows = self.ctx.stores.rows
         self.published = versions.publication(rows, head, self.number)
         self.known = known_metadata(rows, head, self.published)
+        if not self.deleted:
+            versions.require_unpurged(head, self.number)
         if is_deleted(head.state, self.number) == self.deleted:
             return None
         tombstones = deleted_numbers(head.state) ^ {self.number}

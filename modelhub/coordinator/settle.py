@@ -1,15 +1,14 @@
-"""Rows of the table ``system``, of which there is one of each: changed by compare-and-set."""
+"""Rows that are changed by compare-and-set, again and again."""
 
 from __future__ import annotations
 
-from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context
 from modelhub.errors import ModelhubError, OutcomeUnknown, Unavailable
 
 _TRIES = 6
 
 
-def change_row(ctx: Context, key: bytes, standing: bytes | None, fresh: bytes) -> bool:
+def change_row(ctx: Context, table: str, key: bytes, standing: bytes | None, fresh: bytes) -> bool:
     """Put ``fresh`` in the place of ``standing``; whether it is there now, and nothing else.
 
     ``fresh`` must be unlike whatever was there before: then a put that is applied late, or twice,
@@ -21,10 +20,10 @@ def change_row(ctx: Context, key: bytes, standing: bytes | None, fresh: bytes) -
     rows = ctx.stores.rows
     for attempt in range(1, _TRIES + 1):
         try:
-            if rows.check_and_put(keys.SYSTEM, key, standing, fresh):
+            if rows.check_and_put(table, key, standing, fresh):
                 return True
             # A False may be this very put, sent twice by a gateway.
-            found = rows.get(keys.SYSTEM, key)
+            found = rows.get(table, key)
         except (Unavailable, OutcomeUnknown) as exc:
             failure: ModelhubError = exc
         else:

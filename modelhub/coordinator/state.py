@@ -14,6 +14,7 @@ from modelhub.records import (
     Fence,
     Protected,
     Published,
+    Purged,
     RefKind,
     RefMoved,
     State,
@@ -34,10 +35,8 @@ def apply(state: State, change: Change) -> State:
                 branches={**state.branches, branch: number},
                 tips={name: tip for name, tip in state.tips.items() if name != branch},
             )
-        case Deleted(numbers=numbers, heads=heads):
-            return _moved(state, heads, ranges(_members(state.deleted) | set(numbers)))
-        case Undeleted(numbers=numbers, heads=heads):
-            return _moved(state, heads, ranges(_members(state.deleted) - set(numbers)))
+        case Deleted() | Undeleted() | Purged():
+            return _retired(state, change)
         case RefMoved(kind=kind, name=name, to=to):
             return _with_ref(state, kind, name, to)
         case Protected(ref=ref, on=on):
@@ -45,6 +44,18 @@ def apply(state: State, change: Change) -> State:
             return msgspec.structs.replace(state, protected=tuple(sorted(protected)))
         case Edited() | Fence():
             return state
+
+
+def _retired(state: State, change: Deleted | Undeleted | Purged) -> State:
+    numbers = set(change.numbers)
+    match change:
+        case Deleted(heads=heads):
+            return _moved(state, heads, ranges(_members(state.deleted) | numbers))
+        case Undeleted(heads=heads):
+            return _moved(state, heads, ranges(_members(state.deleted) - numbers))
+        case Purged():
+            purged = ranges(_members(state.purged) | numbers)
+            return msgspec.structs.replace(state, purged=purged)
 
 
 def _with_ref(state: State, kind: RefKind, name: str, to: int) -> State:
@@ -90,8 +101,8 @@ def touched(change: Change) -> set[int]:
             return {number}
         case RefMoved(came=came, to=to):
             return {came, to} - {0}
-        case Protected() | Fence():
-            return set()
+        case Purged() | Protected() | Fence():
+            return set()  # what is purged was deleted before
 
 
 def subject(change: Change) -> int | None:
@@ -99,7 +110,7 @@ def subject(change: Change) -> int | None:
     match change:
         case Published(number=number) | Edited(number=number):
             return number
-        case Deleted(numbers=numbers) | Undeleted(numbers=numbers):
+        case Deleted(numbers=numbers) | Undeleted(numbers=numbers) | Purged(numbers=numbers):
             return numbers[0]
         case RefMoved(to=to):
             return to or None
@@ -115,6 +126,11 @@ def exists(state: State) -> bool:
 def is_deleted(state: State, number: int) -> bool:
     """Whether ``number`` is a tombstone now."""
     return any(low <= number <= high for low, high in state.deleted)
+
+
+def is_purged(state: State, number: int) -> bool:
+    """Whether what is stored of ``number`` may be gone."""
+    return any(low <= number <= high for low, high in state.purged)
 
 
 def is_live(state: State, number: int) -> bool:
@@ -173,6 +189,11 @@ def head_moves(
 def deleted_numbers(state: State) -> set[int]:
     """The tombstones, one by one."""
     return _members(state.deleted)
+
+
+def purged_numbers(state: State) -> set[int]:
+    """The versions that nothing brings back, one by one."""
+    return _members(state.purged)
 
 
 def _members(spans: Iterable[tuple[int, int]]) -> set[int]:

@@ -15,7 +15,7 @@ from modelhub.coordinator.log import (
     read_head,
     require,
 )
-from modelhub.coordinator.state import exists, is_deleted, kind_of, named
+from modelhub.coordinator.state import exists, is_deleted, is_purged, kind_of, named
 from modelhub.errors import CorruptData, InvalidInput, NotFound
 from modelhub.names import DEFAULT_BRANCH, AtTime, Digest, Number, Ref, Revision
 from modelhub.names import Head as DefaultHead
@@ -67,12 +67,26 @@ def resolve_live(rows: RowStore, head: Head, revision: Revision) -> int:
         NotFound: also where the version is deleted.
     """
     number = resolve(rows, head, revision)
+    require_unpurged(head, number)
     if is_deleted(head.state, number):
         raise NotFound(
             f"{head.name}@{number} is deleted",
             remedy=f"`modelhub undelete {head.name}@{number}` brings it back.",
         )
     return number
+
+
+def require_unpurged(head: Head, number: int) -> None:
+    """Refuse a version whose bytes may be gone.
+
+    Raises:
+        NotFound: its retention has ended.
+    """
+    if is_purged(head.state, number):
+        raise NotFound(
+            f"{head.name}@{number} was deleted, and its retention has ended",
+            remedy=f"`modelhub log {head.name}` says when; only a backup can have it still.",
+        )
 
 
 def _named(head: Head, ref: str, *, when: str = "") -> int:

@@ -1,0 +1,138 @@
+"""What a collection knows of packs: in a private file, so that memory stays small."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from modelhub.records import PackRow
+
+_CACHE_KIB = 16 << 10
+_BATCH = 500
+
+
+class Held(NamedTuple):
+    """A pack's row as it was read: its state, its bytes, and the size of its file."""
+
+    pack: str
+    state: str
+    value: bytes
+    size_bytes: int
+
+
+class Marks:
+    """Packs that something refers to, their rows, and the files that are there.
+
+    ``scan`` begins a new look at references and rows; files and doomed packs stay.
+    """
+
+    def __init__(self) -> None:
+        # An empty name is a file of its own, which goes by itself, and which small sets never need.
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(
+            f"""
+            PRAGMA cache_size = -{_CACHE_KIB};
+            PRAGMA journal_mode = OFF;
+            CREATE TABLE named (pack TEXT PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE held
+                (pack TEXT PRIMARY KEY, state TEXT, value BLOB, size INTEGER) WITHOUT ROWID;
+            CREATE TABLE leads (pack TEXT, successor TEXT, PRIMARY KEY (pack, successor))
+                WITHOUT ROWID;
+            CREATE TABLE files (pack TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
+            CREATE TABLE doomed (pack TEXT PRIMARY KEY, value BLOB, size INTEGER) WITHOUT ROWID;
+            """
+        )
+
+    def close(self) -> None:
+        """The file goes."""
+        self._db.close()
+
+    def scan(self) -> None:
+        """Forget references and rows: they are about to be read anew."""
+        for table in ("named", "held", "leads"):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of our own
+
+    def name(self, packs: Iterable[str]) -> None:
+        """Something refers to these packs."""
+        self._db.executemany("INSERT OR IGNORE INTO named VALUES (?)", ((one,) for one in packs))
+
+    def hold(self, pack: str, row: PackRow, value: bytes) -> None:
+        """This is a pack's row."""
+        held = (pack, row.state, value, row.size_bytes)
+        self._db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", held)
+        leads = ((pack, successor) for successor in row.successors)
+        self._db.executemany("INSERT OR IGNORE INTO leads VALUES (?, ?)", leads)
+
+    def follow(self) -> None:
+        """Name the successors of what is named, and those that condemned rows name.
+
+        The latter are being filled by somebody who counts on them.
+        """
+        self._db.execute(
+            """
+            INSERT OR IGNORE INTO named
+            WITH RECURSIVE reached(pack) AS (
+                SELECT pack FROM named
+                UNION SELECT successor FROM leads JOIN held USING (pack) WHERE state = 'condemned'
+                UNION SELECT successor FROM leads JOIN reached USING (pack)
+            ) SELECT pack FROM reached
+            """
+        )
+
+    def unnamed(self, state: str) -> Iterator[Held]:
+        """The rows in ``state`` of packs to which nothing refers."""
+        return self._rows(
+            "SELECT pack, state, value, size FROM held"
+            " WHERE state = ? AND pack NOT IN (SELECT pack FROM named) AND pack > ?",
+            state,
+        )
+
+    def named(self, state: str) -> Iterator[Held]:
+        """The rows in ``state`` of packs to which something refers."""
+        return self._rows(
+            "SELECT pack, state, value, size FROM held JOIN named USING (pack)"
+            " WHERE state = ? AND pack > ?",
+            state,
+        )
+
+    def rows(self, state: str) -> Iterator[Held]:
+        """All rows in ``state``."""
+        return self._rows(
+            "SELECT pack, state, value, size FROM held WHERE state = ? AND pack > ?", state
+        )
+
+    def file(self, pack: str, size_bytes: int) -> None:
+        """There is a file of this name."""
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (pack, size_bytes))
+
+    def orphans(self) -> Iterator[tuple[str, int]]:
+        """The files that have no row, and to which nothing refers, with their sizes."""
+        found = self._db.execute(
+            "SELECT pack, size FROM files WHERE pack NOT IN (SELECT pack FROM held)"
+            " AND pack NOT IN (SELECT pack FROM named)"
+        )
+        yield from found.fetchall()
+
+    def doom(self, pack: str, value: bytes, size_bytes: int) -> None:
+        """This row says that the pack is condemned."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO doomed VALUES (?, ?, ?)", (pack, value, size_bytes)
+        )
+
+    def doomed(self, *, named: bool) -> Iterator[Held]:
+        """Condemned packs to which something refers after all, or nothing does."""
+        return self._rows(
+            "SELECT pack, 'condemned', value, size FROM doomed"
+            " WHERE (pack IN (SELECT pack FROM named)) = ? AND pack > ?",
+            named,
+        )
+
+    def _rows(self, query: str, of: str | bool) -> Iterator[Held]:
+        # Batch by batch, since rows may be changed while they are gone through.
+        after = ""
+        while found := self._db.execute(
+            f"{query} ORDER BY pack LIMIT {_BATCH}", (of, after)
+        ).fetchall():
+            yield from (Held(*row) for row in found)
+            after = found[-1][0]
