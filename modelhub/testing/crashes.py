@@ -14,7 +14,7 @@ from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Patience, Stores
 from modelhub.coordinator.log import entries, read_head
 from modelhub.coordinator.relatives import read_manifest
-from modelhub.coordinator.state import exists
+from modelhub.coordinator.state import exists, is_purged
 from modelhub.errors import ModelhubError, NotFound, OutcomeUnknown
 from modelhub.hub import Hub
 from modelhub.records import Published
@@ -179,7 +179,7 @@ def _check_settled(stores: Stores, case: Case) -> None:
 def contents(stores: Stores, name: str) -> dict[int, dict[str, bytes]]:
     """Every version of a model, deleted ones too, with its files' bytes, from log and packs.
 
-    Also asserts that numbers are dense and in log order.
+    Of a purged one there are none. Also asserts that numbers are dense and in log order.
     """
     head = read_head(stores.rows, name)
     ctx = Context(stores, "reader", IMPATIENT)
@@ -188,8 +188,11 @@ def contents(stores: Stores, name: str) -> dict[int, dict[str, bytes]]:
         return found
     for sealed in reversed(list(entries(stores.rows, name, newest=head.seq))):
         if isinstance(sealed.entry.change, Published):
-            manifest = read_manifest(ctx, sealed)
             assert sealed.entry.change.number == len(found) + 1
+            found[sealed.entry.change.number] = {}
+            if is_purged(head.state, sealed.entry.change.number):
+                continue
+            manifest = read_manifest(ctx, sealed)
             found[sealed.entry.change.number] = {
                 file.path: b"".join(ctx.reader.file(manifest, file)) for file in manifest.files
             }

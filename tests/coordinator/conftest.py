@@ -17,6 +17,7 @@ import modelhub
 from modelhub import names
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.cli.app import app
+from modelhub.connect import embedded_stores
 from modelhub.content.manifest import ChunkRef
 from modelhub.coordinator import keys, log, relatives, versions
 from modelhub.coordinator.context import Context, Stores
@@ -24,6 +25,7 @@ from modelhub.coordinator.log import Sealed
 from modelhub.errors import CorruptData, ModelhubError
 from modelhub.hub import Hub
 from modelhub.records import Address, Published
+from tests.live.hubs import LiveHubs, close
 
 MOOD, LONG, INTACT = "nlp.mood", "nlp.long", "nlp.intact"
 COUNTS = {MOOD: 3, LONG: 40, INTACT: 2}
@@ -51,6 +53,18 @@ def refused(kind: type[ModelhubError], act: Callable[[], object], *about: str) -
 def stores() -> Stores:
     """Empty ones in memory."""
     return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
+
+
+@pytest.fixture(params=["memory", "embedded", "live"])
+def any_stores(request: pytest.FixtureRequest, stores: Stores, tmp_path: Path) -> Iterator[Stores]:
+    """Empty ones of every kind."""
+    if request.param == "live":
+        hubs: LiveHubs = request.getfixturevalue("live")
+        yield hubs()
+        return
+    made = stores if request.param == "memory" else embedded_stores(tmp_path / "hub")
+    yield made
+    close(made)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from modelhub.coordinator import keys
 from modelhub.coordinator.context import Stores
 from modelhub.errors import OutcomeUnknown
 from modelhub.hub import Hub
+from modelhub.rules import RetentionRule
 from modelhub.testing.crashes import Case, Scenario, cases, contents, open_process, run_case, shown
 from modelhub.testing.faults import Call, Faults, Outcome, ProcessDied
 from tests.conftest import TIER
@@ -73,6 +74,17 @@ def search_is_whole(stores: Stores, _effect: bool) -> None:
         stores.search.refresh(target)
     found = open_process(stores)[0].search(all_versions=True)
     assert [hit.number for hit in found.hits] == [2]
+
+
+def collect(hub: Hub) -> None:
+    hub.gc([RetentionRule(deleted_days=0)], trash_hours=0)
+
+
+def nothing_is_missed(stores: Stores, _effect: bool) -> None:
+    """The deleted version is there until it is purged, and the other one in any case."""
+    found = contents(stores, NAME)
+    assert found[2] == TWO
+    assert found[1] in ({}, ONE)
 
 
 def versions_are(*expected: dict[str, bytes]) -> Callable[[Stores, bool], None]:
@@ -201,6 +213,14 @@ def scenarios(folders: dict[int, Path]) -> dict[str, Scenario]:
             lambda hub: hub.reindex(),
             lambda _: True,
             search_is_whole,
+            settles=True,
+        ),
+        Scenario(
+            "collection",
+            prepared(one, two, lambda hub: hub.delete(f"{NAME}@1")),
+            collect,
+            lambda stores: contents(stores, NAME)[1] == {},
+            nothing_is_missed,
             settles=True,
         ),
     ]
@@ -374,6 +394,7 @@ NAMES = [
     "restore of a file",
     "a branch moves back",
     "re-index",
+    "collection",
 ]
 
 

@@ -30,7 +30,7 @@ from modelhub.results import ReindexMode
 from modelhub.stores import Document, Row, SearchIndex
 from modelhub.testing.crashes import Scenario, cases, open_process, run_case
 from modelhub.testing.faults import Call, Outcome, ProcessDied
-from tests.live.hubs import LiveHubs, close
+from tests.live.hubs import close
 
 NAMES = ["nlp.mood", "nlp.tone", "vision.ocr"]
 
@@ -39,16 +39,10 @@ def memory() -> Stores:
     return Stores(MemoryWeights(), MemoryRows(), MemorySearch())
 
 
-@pytest.fixture(params=["memory", "embedded", "live"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+@pytest.fixture
+def stores(any_stores: Stores) -> Stores:
     """Empty ones."""
-    if request.param == "live":
-        hubs: LiveHubs = request.getfixturevalue("live")
-        yield hubs()
-        return
-    made = memory() if request.param == "memory" else embedded_stores(tmp_path / "hub")
-    yield made
-    close(made)
+    return any_stores
 
 
 @pytest.fixture
