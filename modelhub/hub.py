@@ -37,6 +37,7 @@ from modelhub.coordinator import (
     reindex,
     relatives,
     restore,
+    retention,
     retire,
     spelt,
     status,
@@ -303,6 +304,36 @@ class Hub:
         return self._change(
             retire.Retire(self._ctx, parsed, deleted=False, message=names.message_text(message))
         )
+
+    def purge(
+        self, revision: str, *, message: str = "", dry_run: bool = False, force: bool = False
+    ) -> Version:
+        """Delete a version for good, with its metadata, whatever retention says: a legal erasure.
+
+        Nothing brings it back. Its number stays taken, and the log goes on telling who published
+        and who purged it, with their messages. The bytes that no other version shares go with the
+        next collection, at once with ``hub.gc(trash_hours=0)``. Repeated, it finishes what an
+        interrupted call began.
+
+        Args:
+            revision: which version; best by its number.
+            message: why, for the log.
+            dry_run: change nothing, and return the version as it is.
+            force: also where a tag or alias names it, or another version is based on it.
+
+        Raises:
+            NotFound: the version is not there.
+            Conflict: as in ``delete``; or somebody brought it back meanwhile.
+            Forbidden: the model is protected, or a branch or alias that the deletion concerns.
+            OutcomeUnknown: the row store went away; repeat the call.
+        """
+        if dry_run:
+            return self.show(revision)
+        text = names.message_text(message)
+        self._ctx.policy(self._ctx.principal, "purge", names.revision(revision).model)
+        deleted = self.delete(revision, message=text, force=force)
+        retention.erase(self._ctx, deleted.name, deleted.number, text)
+        return self.show(f"{deleted.name}@{deleted.number}")
 
     def rollback(
         self,

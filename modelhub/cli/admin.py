@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from modelhub.cli import text
-from modelhub.cli.asking import check_asked, confirm
+from modelhub.cli.asking import Verb, check_asked, confirm, take_away
 from modelhub.cli.door import Door, example_text, verb
 from modelhub.cli.output import note
 from modelhub.cli.progress import progress
+from modelhub.cli.writing import message
 from modelhub.results import TRASH_HOURS, Collected, ReindexMode
 
 if TYPE_CHECKING:
@@ -121,9 +122,8 @@ def gc(
 ) -> None:
     """Take away what nothing refers to any more.
 
-    Versions that no rule keeps are deleted; deleted ones whose time is over are purged, and can
-    never come back; what only they needed goes to the trash, and leaves it a day later. Everybody
-    goes on meanwhile, and an interrupted run is made anew by the next.
+    Versions that no rule keeps are deleted; deleted ones whose time is over can never come back;
+    what only they needed goes to the trash, and leaves it a day later. Everybody goes on meanwhile.
 
     Exits 5 where another run is under way.
     """
@@ -145,6 +145,31 @@ def gc(
     door.answer(done, text.collected)
 
 
+@verb("admin purge nlp.sentiment@3 -m 'a request for erasure' --dry-run")
+@click.argument("revision")
+@message
+@click.option("--dry-run", is_flag=True, help="Check and show, change nothing.")
+@click.option("--force", is_flag=True, help="Also where a tag or alias names it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(
+    door: Door, *, revision: str, message: str, dry_run: bool, force: bool, yes: bool
+) -> None:
+    """Delete one version for good, with its metadata: a legal erasure.
+
+    Nothing brings it back; the log goes on telling that it was there, and who purged it. What no
+    other version shares of its files goes with the next `admin gc`, at once with `--trash-hours 0`.
+    """
+    purged = take_away(
+        door,
+        Verb("Purge", "purging", "purged"),
+        revision,
+        lambda hub, named: hub.purge(named, message=message, dry_run=dry_run, force=force),
+        ask=not (dry_run or yes),
+    )
+    done = "would purge" if dry_run else "purged"
+    door.answer(purged, lambda version: f"{done} {text.revision(version)}")
+
+
 def _rules(file: Path | None, deleted_days: float | None) -> tuple[RetentionRule, ...]:
     """Those of the file, and behind them one for all other models."""
     from modelhub.rules import RetentionRule, read_rules
@@ -158,5 +183,7 @@ admin = click.Group(
     "admin",
     help="Make, watch, clean up and check a hub.",
     epilog=example_text("admin status", "admin fsck --no-data"),
-    commands={command.name or "": command for command in (init, status, sweep, fsck, reindex, gc)},
+    commands={
+        command.name or "": command for command in (init, status, sweep, fsck, reindex, gc, purge)
+    },
 )

@@ -7,14 +7,13 @@ from typing import Any
 import click
 
 from modelhub.cli import text
-from modelhub.cli.asking import check_asked, confirm
+from modelhub.cli.asking import Verb, take_away
 from modelhub.cli.door import Door, verb
 from modelhub.cli.facts import cleared, describing, given
-from modelhub.cli.output import note, size
+from modelhub.cli.output import note
 from modelhub.cli.progress import progress
 from modelhub.errors import InvalidInput
-from modelhub.names import Head, shown
-from modelhub.names import revision as parsed
+from modelhub.names import shown
 
 _NAMED = 3
 
@@ -97,20 +96,13 @@ def delete(
 
     Its number stays taken, and `undelete` takes it back until its retention ends.
     """
-    if isinstance(parsed(revision).selector, Head):
-        raise InvalidInput(
-            f"{shown(revision)} does not say which version to delete",
-            remedy=f"Name it, as in {revision}@3; `modelhub log {revision}` lists them.",
-        )
-    check_asked(f"deleting {shown(revision)}", sure=dry_run or yes)
-    with door.hub() as hub:
-        if not (dry_run or yes):
-            version = hub.show(revision)
-            # A branch may move while the question is open: the version that was shown goes.
-            revision = text.revision(version)
-            what = f"{text.revision(version)} ({version.files} files, {size(version.total_bytes)})"
-            confirm(f"Delete {what}?", "nothing was deleted")
-        deleted = hub.delete(revision, message=message, dry_run=dry_run, force=force)
+    deleted = take_away(
+        door,
+        Verb("Delete", "deleting", "deleted"),
+        revision,
+        lambda hub, named: hub.delete(named, message=message, dry_run=dry_run, force=force),
+        ask=not (dry_run or yes),
+    )
     done = "would delete" if dry_run else "deleted"
     door.answer(deleted, lambda version: f"{done} {text.revision(version)}")
 

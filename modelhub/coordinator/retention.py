@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context
 from modelhub.coordinator.lineage import derived
-from modelhub.coordinator.log import Head, Sealed, since_entry
+from modelhub.coordinator.log import Head, Sealed, read_head, since_entry
 from modelhub.coordinator.state import is_deleted, is_live, is_purged
-from modelhub.coordinator.transaction import Attempt, Committed
+from modelhub.coordinator.transaction import Attempt, Committed, commit
+from modelhub.errors import Conflict
 from modelhub.records import Deleted, Metadata, Published, Purged, State, Undeleted
 from modelhub.rules import RetentionRule
 
@@ -112,13 +114,14 @@ class Expire:
 class Purge:
     """End the retention of deleted versions (a ``Plan``), if nobody brought them back since.
 
-    ``seen`` as in ``Expire``.
+    ``seen`` as in ``Expire``; ``erased`` as in the entry.
     """
 
     ctx: Context
     numbers: Iterable[int]
     seen: int
     message: str
+    erased: bool = False
     op: str = "purge"
     known: dict[int, Metadata] = field(default_factory=dict)
     published: Sealed | None = None
@@ -133,10 +136,29 @@ class Purge:
             for number in _untouched(self.ctx, head, self.seen, self.numbers)
             if is_deleted(state, number) and not is_purged(state, number)
         )
-        return Purged(self.done) if self.done else None
+        return Purged(self.done, self.erased) if self.done else None
 
     def landed(self, committed: Committed) -> None:
         """Nothing more: the change stands in the log."""
+
+
+def erase(ctx: Context, name: str, number: int, message: str) -> None:
+    """Purge a deleted version now, and remove every metadata row that it ever had.
+
+    Raises:
+        Conflict: it is not deleted any more.
+        Unavailable, OutcomeUnknown: the row store is away; repeat the call.
+    """
+    rows = ctx.stores.rows
+    seen = read_head(rows, name)
+    if not is_purged(seen.state, number):
+        head = commit(ctx, name, Purge(ctx, [number], seen.seq, message, erased=True))
+        if not is_purged(head.state, number):
+            raise Conflict(
+                f"{name}@{number} was brought back meanwhile", remedy="Purge it again if need be."
+            )
+    held = rows.scan(keys.METADATA, *keys.metadata_range(name, number))
+    rows.delete_many(keys.METADATA, [key for key, _ in held])
 
 
 def _named(state: State) -> set[int]:

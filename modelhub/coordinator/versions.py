@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from difflib import get_close_matches
 
@@ -22,6 +23,7 @@ from modelhub.names import Head as DefaultHead
 from modelhub.records import (
     Edited,
     Entry,
+    Metadata,
     MetadataRow,
     Published,
     VersionHint,
@@ -202,7 +204,7 @@ def _publishes(sealed: Sealed, number: int) -> bool:
 
 
 def metadata_row(rows: RowStore, head: Head, published: Sealed) -> MetadataRow:
-    """A version's metadata as of ``head``.
+    """A version's metadata as of ``head``; of a purged one there may be none any more.
 
     Every edit puts its row before its entry, so the rows of a version are a superset of what the
     log names; each says which entry was to name it, and the newest that the log agrees with counts.
@@ -212,6 +214,14 @@ def metadata_row(rows: RowStore, head: Head, published: Sealed) -> MetadataRow:
     """
     assert isinstance(published.entry.change, Published)
     number = published.entry.change.number
+    if is_purged(head.state, number):
+        with suppress(CorruptData):
+            return _metadata_row(rows, head, published, number)
+        return MetadataRow(published.entry.seq, published.entry.txid, Metadata())
+    return _metadata_row(rows, head, published, number)
+
+
+def _metadata_row(rows: RowStore, head: Head, published: Sealed, number: int) -> MetadataRow:
     digest = _recent_metadata(head, published, number)
     if digest is not None:
         key = keys.metadata(head.name, number, digest)

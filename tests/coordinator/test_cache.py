@@ -396,6 +396,8 @@ REFUSED: dict[str, Callable[[Hub, Path], object]] = {
     "fsck": lambda hub, _: hub.fsck(),
     "sweep": lambda hub, _: hub.sweep(),
     "reindex": lambda hub, _: hub.reindex(),
+    "gc": lambda hub, _: hub.gc(),
+    "purge": lambda hub, _: hub.purge("nlp.x@1"),
 }
 
 

@@ -23,7 +23,7 @@ from modelhub.coordinator.log import read_head
 from modelhub.coordinator.versions import publication
 from modelhub.errors import Conflict, CorruptData, InvalidInput, NotFound, Unavailable
 from modelhub.hub import Hub
-from modelhub.records import Collecting, PackRow, Published, decode
+from modelhub.records import Collecting, Metadata, PackRow, Published, decode
 from modelhub.results import Collected
 from modelhub.rules import RetentionRule, read_rules
 from modelhub.stores import RowStore
@@ -99,7 +99,7 @@ def states(stores: Stores) -> dict[str, str]:
     return {key.decode(): decode(value, PackRow, "it").state for key, value in rows}
 
 
-def everything(stores: Stores) -> object:
+def everything(stores: Stores) -> tuple[object, ...]:
     """All rows and files."""
     rows = {table: list(stores.rows.scan(table, b"\0", b"\xff")) for table in keys.TABLES}
     return rows, files(stores), files(stores, "trash")
@@ -200,6 +200,50 @@ def test_hints_of_chunks_that_are_gone_go_too(hub: Hub, any_stores: Stores, tmp_
     assert all(any(pack in value.decode() for pack in wanted) for value in left.values())
     assert push(hub, tmp_path, A, weights=1) == 3
     assert pulled(hub, tmp_path, A) == {"weights": data(1)}
+
+
+def test_an_erasure_leaves_neither_metadata_nor_bytes(
+    hub: Hub, any_stores: Stores, tmp_path: Path
+) -> None:
+    hub.push(A, source(tmp_path, weights=1), title="Of somebody", request_id="r")
+    hub.edit(A, description="More of somebody")
+    push(hub, tmp_path, A, weights=2)
+    assert not hub.purge(f"{A}@1", dry_run=True).deleted
+    purged = hub.purge(f"{A}@1", message="a request for erasure")
+    assert (purged.deleted, purged.metadata) == (True, Metadata())
+    assert hub.purge(f"{A}@1") == purged
+    hub.gc(trash_hours=0)
+    assert list(files(any_stores)) == list(needed(any_stores, 2))
+    rows = [
+        value for table in keys.TABLES for _, value in any_stores.rows.scan(table, b"\0", b"\xff")
+    ]
+    assert not any(b"somebody" in row for row in rows)
+    assert not hub.search("somebody", all_versions=True).hits
+    refused(NotFound, lambda: hub.undelete(f"{A}@1"), "retention has ended")
+    last = hub.log(A)[0]
+    assert (last.op, last.message) == ("purge", "a request for erasure")
+    assert hub.show(A).number == 2
+    assert not hub.fsck().findings
+
+
+def test_an_erasure_that_was_cut_off_is_finished_by_the_next(
+    memory_hub: Hub, stores: Stores, tmp_path: Path
+) -> None:
+    memory_hub.init()
+    memory_hub.push(A, source(tmp_path, weights=1), title="Of somebody")
+    push(memory_hub, tmp_path, A, weights=2)
+    away, _ = open_process(
+        stores,
+        lambda call: (
+            Outcome.FAILS_BEFORE
+            if (call.method, call.where) == ("delete_many", keys.METADATA)
+            else Outcome.OK
+        ),
+    )
+    with pytest.raises(Unavailable):
+        away.purge(f"{A}@1")
+    assert memory_hub.show(f"{A}@1").metadata.title == "Of somebody"
+    assert memory_hub.purge(f"{A}@1").metadata == Metadata()
 
 
 # --- rules ---------------------------------------------------------------------------------------
