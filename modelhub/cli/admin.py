@@ -89,7 +89,7 @@ def reindex(door: Door, incremental: bool, scheduled: bool) -> None:
     door.judge(done, text.reindexed, well=not (done.documents_lost or done.damaged))
 
 
-@verb("admin gc --dry-run", "admin gc --rules retention.toml --rate 2000 --yes")
+@verb("admin gc --dry-run", "admin gc --deleted-days 7 --rate 2000 --yes")
 @click.option(
     "--rules",
     type=click.Path(dir_okay=False, path_type=Path),
