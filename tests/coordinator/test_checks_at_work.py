@@ -1,0 +1,48 @@
+"""A check that runs while others publish reports none of what they do as damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelhub.coordinator import keys
+from modelhub.coordinator.context import Stores
+from modelhub.hub import Hub
+from modelhub.testing.crashes import open_process
+from modelhub.testing.faults import Call, Outcome
+
+NAME = "nlp.mood"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda hub, folder: hub.push(NAME, folder),
+        lambda hub, _: hub.edit(f"{NAME}@1", title="Mood"),
+        lambda hub, _: hub.delete(f"{NAME}@1"),
+    ],
+    ids=["push", "edit", "delete"],
+)
+def test_what_comes_after_the_log_was_read_is_no_damage(
+    change: Callable[[Hub, Path], object], stores: Stores, folder: Path
+) -> None:
+    hub, _ = open_process(stores)
+    hub.push(NAME, folder)
+    meanwhile = [change]
+
+    def plan(call: Call) -> Outcome:
+        if call.where == keys.INTENTS and meanwhile:  # just after the log was read
+            meanwhile.pop()(hub, folder)
+        return Outcome.OK
+
+    checker, _ = open_process(stores, plan)
+    assert not checker.fsck().findings
+    assert not meanwhile
