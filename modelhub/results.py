@@ -480,6 +480,8 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     has the first 1,000 of both. ``packs`` with ``bytes_trashed`` in them went to the trash, among
     them ``orphans``, files that nobody finished; ``bytes_freed`` were in files of the trash whose
     time was over, and which are gone. ``revived`` packs were condemned, and are in use after all.
+    ``rewritten`` packs were small or mostly dead and gave way to new ones, which take
+    ``bytes_saved`` less.
     """
 
     versions: int
@@ -487,6 +489,8 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     packs: int
     orphans: int
     revived: int
+    rewritten: int
+    bytes_saved: int
     bytes_trashed: int
     bytes_freed: int
     dry_run: bool

@@ -340,6 +340,7 @@ def collected(result: Collected) -> str:
         ("packs", f"{result.packs:,} to the trash, {size(result.bytes_trashed)}"),
         ("orphans", f"{result.orphans:,} of them, which no push finished"),
         ("revived", f"{result.revived:,} packs that are in use after all"),
+        ("rewritten", f"{result.rewritten:,} packs, which saves {size(result.bytes_saved)}"),
         ("freed", f"{size(result.bytes_freed)} out of the trash"),
     ]
     dry = "would be done; nothing was changed:\n" if result.dry_run else ""

@@ -16,17 +16,20 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 
 from msgspec.structs import replace
 
 from modelhub.content.pack import is_pack_id, pack_path, read_trailer, trash_path
-from modelhub.coordinator import keys, retention
+from modelhub.coordinator import keys, retention, rewrite
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.lease import Lease
 from modelhub.coordinator.log import Head, Sealed, models, walked
 from modelhub.coordinator.marks import Held, Marks
 from modelhub.coordinator.packs import hinted_chunk
 from modelhub.coordinator.retention import Expire, History, Purge
+from modelhub.coordinator.rewrite import Group
 from modelhub.coordinator.settle import change_row
 from modelhub.coordinator.state import exists, is_purged
 from modelhub.coordinator.transaction import commit
@@ -83,6 +86,7 @@ class _Run:
         self._ctx = ctx
         self._rules = rules
         self._marks = marks
+        self._policy = ctx.storage_policy
         self._throttle = throttle
         self._progress = progress
         self._dry_run = dry_run
@@ -91,6 +95,7 @@ class _Run:
         self._listed: list[Doomed] = []
         self._fates = {"delete": 0, "purge": 0}
         self._packs = self._trashed = self._freed = self._orphans = self._revived = 0
+        self._rewritten = self._saved = 0
 
     def rehearse(self, trash_hours: float) -> Collected:
         """What ``collect`` would do, as far as can be said beforehand; nothing is written."""
@@ -111,11 +116,18 @@ class _Run:
         self._renew = lease.renew
         self._mark(self._survey)
         self._condemn()
+        groups = self._condemn_to_rewrite()
         self._list_files()
         # Afresh, and after every row of this run, and of those before, that condemns: whoever came
         # to rely on one of these packs before it was condemned is seen now.
         self._mark(self._refer)
         self._delete()
+        for group in groups:
+            done = rewrite.rewrite(self._ctx, self._marks, group, self._policy, self._touch)
+            self._rewritten += len(done.packs)
+            self._saved += done.saved_bytes
+            for held in done.packs:
+                self._marks.hold(held.pack, decode(held.value, PackRow, "a row"), held.value)
         self._bury()
         self._empty_trash(trash_hours)
         return self._result()
@@ -133,7 +145,7 @@ class _Run:
             self._touch()
             _, _, pack = keys.parse_intent(key)
             if pack is not None:
-                marks.name([pack])
+                marks.pin(pack)
         found = rows.scan(keys.LOG, *keys.log_from(""))
         for done, (name, log) in enumerate(models(found, _damaged), 1):
             look(*walked(name, log))
@@ -150,7 +162,8 @@ class _Run:
             self._touch()
             change = sealed.entry.change
             if isinstance(change, Published) and not is_purged(head.state, change.number):
-                self._marks.name(change.version.packs)
+                self._marks.name(change.version.packs, head.name)
+                rewrite.note_uses(self._ctx, self._marks, change.version)
 
     def _survey(self, head: Head, log: Iterator[Sealed]) -> None:
         """The same, but for versions whose retention ends now; then entries say so.
@@ -164,9 +177,9 @@ class _Run:
                 history.take(sealed)
                 change = sealed.entry.change
                 # Its deletion is nearer to the head, and so was seen before it.
-                if not isinstance(change, Published) or not history.is_over(
-                    change.number, self._now
-                ):
+                if isinstance(change, Published) and history.is_over(change.number, self._now):
+                    self._marks.fade(change.version.packs)
+                else:
                     yield sealed
 
         self._refer(head, noted())
@@ -209,6 +222,22 @@ class _Run:
                 marks.doom(held.pack, fresh, held.size_bytes)
         for held in marks.named("condemned"):
             self._revive(held)
+
+    def _condemn_to_rewrite(self) -> list[Group]:
+        """Condemn the packs that are worth rewriting: mostly dead ones, and many small ones."""
+        marks = self._marks
+        wanted = [[held] for held in marks.faded()]
+        alone = {held.pack for (held,) in wanted}
+        for _, found in groupby(marks.small(rewrite.SMALL_BYTES), key=itemgetter(0)):
+            small = [held for _, held in found if held.pack not in alone]
+            if len(small) >= rewrite.FEWEST:
+                wanted += rewrite.batches(small)
+        groups = []
+        for packs in wanted:
+            self._touch()
+            groups.append(rewrite.condemn(self._ctx, packs))
+        marks.rewrite(held.pack for group in groups for held in group.packs)
+        return groups
 
     def _revive(self, held: Held) -> None:
         """Whoever refers to it may have read its row before it was condemned."""
@@ -332,6 +361,8 @@ class _Run:
             packs=self._packs,
             orphans=self._orphans,
             revived=self._revived,
+            rewritten=self._rewritten,
+            bytes_saved=self._saved,
             bytes_trashed=self._trashed,
             bytes_freed=self._freed,
             dry_run=self._dry_run,

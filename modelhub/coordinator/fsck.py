@@ -286,7 +286,10 @@ class _HubCheck:
             check.report("pack-damaged", subject, exc)
             return
         size = weights.size(pack_path(pack))
-        if row.state not in {"live", "condemned"}:
+        if row.state == "moved":
+            for successor in row.successors:
+                self._check_pack(successor, subject)
+        elif row.state not in {"live", "condemned"}:
             check.report("pack-missing", subject, f"its row says {row.state}")
         elif size is None:
             check.report("pack-missing", subject, "its file is absent")

@@ -6,6 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
+
+from modelhub.content.manifest import ChunkRef
 from modelhub.records import PackRow
 
 _CACHE_KIB = 16 << 10
@@ -34,12 +37,16 @@ class Marks:
             f"""
             PRAGMA cache_size = -{_CACHE_KIB};
             PRAGMA journal_mode = OFF;
-            CREATE TABLE named (pack TEXT PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE pinned (pack TEXT PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE named (pack TEXT PRIMARY KEY, model TEXT) WITHOUT ROWID;
             CREATE TABLE held
                 (pack TEXT PRIMARY KEY, state TEXT, value BLOB, size INTEGER) WITHOUT ROWID;
             CREATE TABLE leads (pack TEXT, successor TEXT, PRIMARY KEY (pack, successor))
                 WITHOUT ROWID;
             CREATE TABLE files (pack TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
+            CREATE TABLE faded (pack TEXT PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE sources (pack TEXT PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE used (digest BLOB PRIMARY KEY, base BLOB) WITHOUT ROWID;
             CREATE TABLE doomed (pack TEXT PRIMARY KEY, value BLOB, size INTEGER) WITHOUT ROWID;
             """
         )
@@ -50,12 +57,22 @@ class Marks:
 
     def scan(self) -> None:
         """Forget references and rows: they are about to be read anew."""
-        for table in ("named", "held", "leads"):
+        for table in ("pinned", "named", "held", "leads"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of our own
 
-    def name(self, packs: Iterable[str]) -> None:
-        """Something refers to these packs."""
-        self._db.executemany("INSERT OR IGNORE INTO named VALUES (?)", ((one,) for one in packs))
+    def pin(self, pack: str) -> None:
+        """A push relies on this pack, or is about to."""
+        self._db.execute("INSERT OR IGNORE INTO pinned VALUES (?)", (pack,))
+        self.name([pack], "")
+
+    def is_pinned(self, pack: str) -> bool:
+        """Whether any does."""
+        return self._has("pinned", "pack", pack)
+
+    def name(self, packs: Iterable[str], model: str) -> None:
+        """A version of this model refers to these packs."""
+        named = ((pack, model) for pack in packs)
+        self._db.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", named)
 
     def hold(self, pack: str, row: PackRow, value: bytes) -> None:
         """This is a pack's row."""
@@ -76,7 +93,7 @@ class Marks:
                 SELECT pack FROM named
                 UNION SELECT successor FROM leads JOIN held USING (pack) WHERE state = 'condemned'
                 UNION SELECT successor FROM leads JOIN reached USING (pack)
-            ) SELECT pack FROM reached
+            ) SELECT pack, '' FROM reached
             """
         )
 
@@ -127,6 +144,66 @@ class Marks:
             " WHERE (pack IN (SELECT pack FROM named)) = ? AND pack > ?",
             named,
         )
+
+    # --- what is to be rewritten ---------------------------------------------------------------
+
+    def fade(self, packs: Iterable[str]) -> None:
+        """A version that needed these packs is about to be purged."""
+        self._db.executemany("INSERT OR IGNORE INTO faded VALUES (?)", ((one,) for one in packs))
+
+    def faded(self) -> Iterator[Held]:
+        """Live packs that lost a version and have others."""
+        return self._rows(
+            "SELECT pack, state, value, size FROM held JOIN named USING (pack) JOIN faded"
+            " USING (pack) WHERE state = ? AND pack > ?",
+            "live",
+        )
+
+    def small(self, limit_bytes: int) -> Iterator[tuple[str, Held]]:
+        """Live packs below a size that something refers to, each with one model of those."""
+        found = self._db.execute(
+            "SELECT model, pack, state, value, size FROM held JOIN named USING (pack)"
+            " WHERE state = 'live' AND size < ? ORDER BY model, pack",
+            (limit_bytes,),
+        )
+        for model, *row in found:
+            yield model, Held(*row)
+
+    def rewrite(self, packs: Iterable[str]) -> None:
+        """These are to be rewritten; versions may need them by names that lead to them."""
+        self._db.executemany("INSERT OR IGNORE INTO sources VALUES (?)", ((one,) for one in packs))
+        self._db.execute(
+            """
+            INSERT OR IGNORE INTO sources
+            WITH RECURSIVE leading(pack) AS (
+                SELECT pack FROM sources
+                UNION SELECT leads.pack FROM leads JOIN leading ON successor = leading.pack
+            ) SELECT pack FROM leading
+            """
+        )
+
+    def are_sources(self, packs: Iterable[str]) -> bool:
+        """Whether any of these is to be rewritten, or leads to such a one."""
+        return any(self._has("sources", "pack", pack) for pack in packs)
+
+    def use(self, digest: bytes, base: ChunkRef | None) -> None:
+        """A version uses this chunk, which is a difference from ``base``."""
+        packed = None if base is None else msgspec.msgpack.encode(base)
+        self._db.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (digest, packed))
+
+    def is_used(self, digest: bytes) -> bool:
+        """Whether any does."""
+        return self._has("used", "digest", digest)
+
+    def base_of(self, digest: bytes) -> ChunkRef | None:
+        """What a chunk is a difference from, as the version says that was seen first."""
+        found = self._db.execute("SELECT base FROM used WHERE digest = ?", (digest,)).fetchone()
+        packed = None if found is None else found[0]
+        return None if packed is None else msgspec.msgpack.decode(packed, type=ChunkRef)
+
+    def _has(self, table: str, column: str, value: str | bytes) -> bool:
+        query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 - names of our own
+        return self._db.execute(query, (value,)).fetchone() is not None
 
     def _rows(self, query: str, of: str | bool) -> Iterator[Held]:
         # Batch by batch, since rows may be changed while they are gone through.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from modelhub.content.encoding import is_based, is_known
 from modelhub.content.manifest import ChunkRef
@@ -16,7 +18,7 @@ from modelhub.content.pack import (
     read_trailer,
     trash_path,
 )
-from modelhub.content.read import Places
+from modelhub.content.read import Places, placed
 from modelhub.coordinator import keys
 from modelhub.errors import CorruptData, OutcomeUnknown, Unavailable
 from modelhub.records import BaseHint, ChunkHint, PackRow, decode, encode
@@ -27,26 +29,36 @@ if TYPE_CHECKING:
 TRIES = 4
 
 
-def live_packs(ctx: Context, packs: Iterable[str]) -> set[str]:
-    """Those of ``packs``, all pinned before, that may be relied on from now on.
+class Standing(NamedTuple):
+    """Which packs may be relied on, and where those went that were rewritten."""
+
+    live: set[str]
+    moved: dict[str, tuple[str, ...]]
+
+
+def standing(ctx: Context, packs: Iterable[str]) -> Standing:
+    """What the rows of ``packs``, all pinned before, say of them from now on.
 
     A condemned pack is taken back to live with a new token, which undoes a collector's decision for
     good; one that is being deleted, gone or unknown cannot be had, nor one whose file is missing or
-    of another length. A moved one's chunks are stored anew.
+    of another length.
     """
     wanted = [keys.pack(pack) for pack in sorted(set(packs))]
     found = ctx.stores.rows.get_many(keys.PACKS, wanted) if wanted else {}
-    return {key.decode() for key, value in found.items() if _is_live(ctx, key, value)}
-
-
-def _is_live(ctx: Context, key: bytes, value: bytes) -> bool:
-    try:
-        row = _revived(ctx, key, value)
-    except CorruptData:
-        return False  # What cannot be read cannot be relied on.
-    if row is None or row.state != "live":
-        return False
-    return ctx.stores.weights.size(pack_path(key.decode())) == row.size_bytes
+    told = Standing(set(), {})
+    for key, value in found.items():
+        try:
+            row = _revived(ctx, key, value)
+        except CorruptData:
+            continue  # What cannot be read cannot be relied on.
+        pack = key.decode()
+        if row is None:
+            continue
+        if row.state == "moved":
+            told.moved[pack] = row.successors
+        elif row.state == "live" and ctx.stores.weights.size(pack_path(pack)) == row.size_bytes:
+            told.live.add(pack)
+    return told
 
 
 def _revived(ctx: Context, key: bytes, value: bytes | None) -> PackRow | None:
@@ -111,6 +123,23 @@ def elsewhere(stores: Stores, pack: str) -> Places | str | None:
 def _row(stores: Stores, pack: str) -> PackRow | None:
     value = stores.rows.get(keys.PACKS, keys.pack(pack))
     return None if value is None else decode(value, PackRow, f"the row of pack {pack}")
+
+
+def now_at(places: Mapping[str, Places], ref: ChunkRef) -> ChunkRef:
+    """Where a chunk is, and its base, now that some packs were rewritten.
+
+    ``places`` has the chunks of each of these; what moved to none of them is where it was.
+    """
+    base = None if ref.base is None else now_at(places, ref.base)
+    if ref.pack not in places:
+        return ref if base == ref.base else replace(ref, base=base)
+    held = places[ref.pack].get(ref.digest)
+    if held is None:
+        return ref
+    pack, record = held
+    if record.base is None:
+        return placed(pack, record, None)
+    return placed(pack, record, base) if base and base.digest == record.base else ref
 
 
 def _moved(stores: Stores, pack: str, row: PackRow, before: frozenset[str]) -> Places:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -18,15 +18,23 @@ from blake3 import blake3
 from modelhub.content.bases import Bases
 from modelhub.content.encoder import EncodedPiece, Encoder, StoragePolicy
 from modelhub.content.manifest import ChunkRef, Manifest, ManifestBuilder
-from modelhub.content.pack import PACK_TARGET_BYTES, RAW, PackWriter, new_pack_id
+from modelhub.content.pack import (
+    PACK_TARGET_BYTES,
+    RAW,
+    PackWriter,
+    TrailerRecord,
+    new_pack_id,
+    read_trailer,
+)
+from modelhub.content.read import Places
 from modelhub.content.stored_file import StoredSource
 from modelhub.content.tree import Source
 from modelhub.content.windows import NamedPiece, windows
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Context, Progress
-from modelhub.coordinator.packs import chunk_hint, hinted_chunk, live_packs, register
+from modelhub.coordinator.packs import chunk_hint, hinted_chunk, now_at, register, standing
 from modelhub.coordinator.transaction import Attempt
-from modelhub.errors import AlreadyExists, ModelhubError, OutcomeUnknown, Unavailable
+from modelhub.errors import AlreadyExists, CorruptData, ModelhubError, OutcomeUnknown, Unavailable
 from modelhub.records import Address
 from modelhub.stores import NoSpace
 
@@ -96,6 +104,7 @@ class Storing:
         self._coming: set[bytes] = set()
         self._live: set[str] = set()
         self._refused: set[str] = set()
+        self._moved: dict[str, Places] = {}
         self._own: set[str] = set()
         self._writer: PackWriter | None = None
         self._next_pack: str | None = None
@@ -188,9 +197,13 @@ class Storing:
             return {}
         packs = {pack for _, refs in stored.values() for ref in refs for pack in ref.packs()}
         self._rely_on(packs, new_needed=False)
+        now = {
+            path: (cutter, [now_at(self._moved, ref) for ref in refs])
+            for path, (cutter, refs) in stored.items()
+        }
         return {
             path: (cutter, refs)
-            for path, (cutter, refs) in stored.items()
+            for path, (cutter, refs) in now.items()
             if all(map(self._is_usable, refs))
         }
 
@@ -202,7 +215,7 @@ class Storing:
         """
         attempt.announce(packs)
         self._attempt = attempt
-        lost = set(packs) - live_packs(self._ctx, packs)
+        lost = set(packs) - standing(self._ctx, packs).live
         if lost:
             raise PackRefused(", ".join(sorted(lost)))
 
@@ -246,7 +259,8 @@ class Storing:
             },
             new_needed=self._writer is None and len(candidates) < len(unknown),
         )
-        usable = [ref for ref in candidates.values() if self._is_usable(ref)]
+        now = [now_at(self._moved, ref) for ref in candidates.values()]
+        usable = [ref for ref in now if self._is_usable(ref)]
         self._prove([ref for ref in usable if ref.digest not in trusted])
         for ref in usable:
             if ref.digest in trusted or ref in self._proven:
@@ -254,16 +268,35 @@ class Storing:
         fresh = [piece for digest, piece in unknown.items() if digest not in self._placed]
         self._coming.update(piece.digest for piece in fresh)
         found = [(piece, based.get(piece.digest)) for piece in fresh]
+        found = [(piece, base and now_at(self._moved, base)) for piece, base in found]
         return [(piece, base if base and self._is_usable(base) else None) for piece, base in found]
 
     def _rely_on(self, packs: set[str], *, new_needed: bool) -> None:
         """Pin packs, with a new one's name where one is needed, and see which may be relied on."""
-        unsure = packs - self._live - self._refused - self._own - self._scattered
+        known = self._live | self._refused | self._own | self._moved.keys()
+        unsure = packs - known - self._scattered
         fresh = [self._begin_pack()] if new_needed and self._next_pack is None else []
         self._attempt.announce([*unsure, *fresh])
-        live = live_packs(self._ctx, unsure)
-        self._live |= live
-        self._refused |= unsure - live
+        found = standing(self._ctx, unsure)
+        self._live |= found.live
+        self._refused |= unsure - found.live - found.moved.keys()
+        self._follow(found.moved)
+
+    def _follow(self, moved: Mapping[str, Sequence[str]]) -> None:
+        """See where the chunks of rewritten packs are: pin the successors as any pack."""
+        if not moved:
+            return
+        self._moved |= {pack: {} for pack in moved}  # rows that lead in a circle lead nowhere
+        self._rely_on({pack for found in moved.values() for pack in found}, new_needed=False)
+        for pack, successors in moved.items():
+            places = dict[bytes, tuple[str, TrailerRecord]]()
+            for successor in successors:
+                places.update(self._moved.get(successor, {}))
+                if successor in self._live:
+                    with contextlib.suppress(CorruptData):
+                        records = read_trailer(self._ctx.stores.weights, successor)
+                        places.update((one.digest, (successor, one)) for one in records)
+            self._moved[pack] = places
 
     def _is_usable(self, ref: ChunkRef) -> bool:
         return all(pack in self._live or pack in self._own for pack in ref.packs())
@@ -331,7 +364,7 @@ class Storing:
         for address in known:
             if address.digest == digest.hex():
                 self._attempt.announce([address.pack])
-                if live_packs(self._ctx, [address.pack]):
+                if standing(self._ctx, [address.pack]).live:
                     return address
         self._write(EncodedPiece(digest, len(data), data, RAW, None))
         ref = self._placed[digest]
@@ -376,6 +409,7 @@ class Storing:
         self._coming.clear()
         self._live.clear()
         self._refused.clear()
+        self._moved.clear()
 
 
 def _scattered(refs: Iterable[ChunkRef]) -> set[str]:
