@@ -241,8 +241,8 @@ def read_pack(
         attempt += 1
 
 
-def read_trailer(weights: WeightStore, pack_id: str) -> list[TrailerRecord]:
-    """What the pack says it holds, in the order of its bytes.
+def read_trailer(weights: WeightStore, pack_id: str, *, path: str = "") -> list[TrailerRecord]:
+    """What the pack says it holds, in the order of its bytes; ``path`` as for ``read_pack``.
 
     Chunks lie back to back between magic and trailer; their bytes are not looked at.
 
@@ -250,20 +250,23 @@ def read_trailer(weights: WeightStore, pack_id: str) -> list[TrailerRecord]:
         PackMissing: the file is not there.
         CorruptData: the trailer, or the magic at the start, is not as it was written.
     """
-    size = weights.size(pack_path(pack_id))
+    size = weights.size(path or pack_path(pack_id))
     if size is None:
         raise pack_missing(pack_id)
     if size < len(_MAGIC) + _END_BYTES:
         raise _corrupt(pack_id, f"{size} bytes are too few for a pack")
-    end = read_pack(weights, pack_id, size - _END_BYTES, _END_BYTES)
-    if end[-len(_MAGIC) :] != _MAGIC or read_pack(weights, pack_id, 0, len(_MAGIC)) != _MAGIC:
+    end = read_pack(weights, pack_id, size - _END_BYTES, _END_BYTES, path=path)
+    if (
+        end[-len(_MAGIC) :] != _MAGIC
+        or read_pack(weights, pack_id, 0, len(_MAGIC), path=path) != _MAGIC
+    ):
         raise _corrupt(pack_id, "it is incomplete, or of a format that this release does not know")
     footer, digest = end[: _FOOTER.size], end[_FOOTER.size : -len(_MAGIC)]
     _, _, records_bytes, count = _FOOTER.unpack(footer)
     start = size - _END_BYTES - records_bytes
     if start < len(_MAGIC) or records_bytes != count * _RECORD.size:
         raise _corrupt(pack_id, "its trailer cannot have the length that it states")
-    records = read_pack(weights, pack_id, start, records_bytes)
+    records = read_pack(weights, pack_id, start, records_bytes, path=path)
     if blake3(records).update(footer).digest() != digest:
         raise _corrupt(pack_id, "its trailer does not match its hash")
     return _records(records, pack_id, start)

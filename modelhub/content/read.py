@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -36,14 +37,26 @@ NOTHING: Mapping[bytes, Chunk] = {}
 Places = Mapping[bytes, tuple[str, TrailerRecord]]
 """Chunks by digest: in which pack each lies, and how."""
 
-Elsewhere = Callable[[str], Places | str | None]
-"""What became of a pack whose file is not there: where its chunks lie now, if it was rewritten; the
-path of its file, if that is in the trash; else None.
-"""
+
+class Whereabouts(NamedTuple):
+    """What became of a pack whose file is not in its place.
+
+    ``places`` is where its chunks lie now, if it was rewritten, and ``path`` where its file is, if
+    that is in the trash.
+    """
+
+    places: Places
+    path: str
 
 
-def nowhere(_pack: str) -> None:
+NOWHERE = Whereabouts({}, "")
+
+Elsewhere = Callable[[str], Whereabouts]
+
+
+def nowhere(_pack: str) -> Whereabouts:
     """For packs that nobody rewrites or collects."""
+    return NOWHERE
 
 
 def placed(pack: str, record: TrailerRecord, base: ChunkRef | None) -> ChunkRef:
@@ -159,13 +172,15 @@ class Reader:
         try:
             data = memoryview(read_pack(self._weights, first.pack, first.offset, length))
         except PackMissing as missing:
-            found = self._elsewhere(first.pack)
-            if found is None:
-                raise
-            if not isinstance(found, str):
-                yield from self._moved_run(run, found, at_hand, missing)
+            places, path = self._elsewhere(first.pack)
+            moved = [_moved_to(places, ref) for ref in run]
+            if None not in moved:
+                yield from self._moved_run([ref for ref in moved if ref is not None], at_hand)
                 return
-            path = found
+            # Of no use to any version when the pack was rewritten; a reader that began before
+            # finds it in the trash.
+            if not path:
+                raise missing from None
             data = memoryview(read_pack(self._weights, first.pack, first.offset, length, path=path))
         bases = self._bases(run, at_hand)
         for ref in run:
@@ -175,17 +190,10 @@ class Reader:
             yield self._verified(ref, path, stored, base)
 
     def _moved_run(
-        self,
-        run: Sequence[ChunkRef],
-        places: Places,
-        at_hand: Mapping[bytes, Chunk],
-        missing: PackMissing,
+        self, refs: Sequence[ChunkRef], at_hand: Mapping[bytes, Chunk]
     ) -> Iterator[Chunk]:
-        found = [_moved_to(places, ref) for ref in run]
-        if None in found:
-            raise missing
-        for moved in _runs(ref for ref in found if ref is not None):
-            yield from self._run(moved, at_hand)
+        for run in _runs(refs):
+            yield from self._run(run, at_hand)
 
     def _bases(self, run: Sequence[ChunkRef], at_hand: Mapping[bytes, Chunk]) -> dict[bytes, Chunk]:
         """The chunks that those of ``run`` are differences from."""

@@ -16,6 +16,7 @@ from modelhub.coordinator import versions
 from modelhub.coordinator.log import Head, entries, require
 from modelhub.coordinator.publish import Push
 from modelhub.coordinator.restore import Content, content_of, folders_that_are_files
+from modelhub.coordinator.state import purged_numbers
 from modelhub.describe.facts import apply as apply_facts
 from modelhub.errors import Conflict, InvalidInput, NotFound
 from modelhub.names import Revision
@@ -69,7 +70,8 @@ class Merge(Push):
         if source in ours:
             self.published, self.known = current.published, {parent: current.metadata}
             return False
-        common = max(ours & theirs, default=0)
+        # Of a purged one there is nothing to compare with; what it was made of will do.
+        common = max((ours & theirs) - purged_numbers(head.state), default=0)
         base = content_of(self.ctx, head, common) if common else None
         other = content_of(self.ctx, head, source)
         settled = (parent, source, current.metadata, other.metadata)

@@ -18,7 +18,7 @@ from modelhub.content.pack import (
     read_trailer,
     trash_path,
 )
-from modelhub.content.read import Places, placed
+from modelhub.content.read import NOWHERE, Places, Whereabouts, placed
 from modelhub.coordinator import keys
 from modelhub.errors import CorruptData, OutcomeUnknown, Unavailable
 from modelhub.records import BaseHint, ChunkHint, PackRow, decode, encode
@@ -102,22 +102,23 @@ def register(ctx: Context, pack: str, size_bytes: int) -> bool:
     raise Unavailable(f"pack {pack} could not be registered: {said}", remedy="Try the push again.")
 
 
-def elsewhere(stores: Stores, pack: str) -> Places | str | None:
-    """What became of a pack whose file is not in its place (an ``Elsewhere``).
+def elsewhere(stores: Stores, pack: str) -> Whereabouts:
+    """What became of a pack whose file is not in its place.
 
     A rewritten pack's chunks are found by its successors' trailers; these may have been rewritten
-    as well. The file of one that was collected stays in the trash for a while, for readers that
-    began before.
+    as well. The file of one that is of no more use stays in the trash for a while, for readers that
+    began before: that of a successor too.
 
     Raises:
         CorruptData: the row, or a successor, cannot be read.
     """
     row = _row(stores, pack)
     if row is None or row.state not in {"moved", "deleting", "gone"}:
-        return None
-    if row.state == "moved":
-        return _moved(stores, pack, row, frozenset())
-    return trash_path(row.trash) if row.trash else None
+        return NOWHERE
+    path = trash_path(row.trash) if row.trash else ""
+    if row.state != "moved":
+        return Whereabouts({}, path)
+    return Whereabouts(_moved(stores, pack, row, frozenset()), path)
 
 
 def _row(stores: Stores, pack: str) -> PackRow | None:
@@ -151,11 +152,13 @@ def _moved(stores: Stores, pack: str, row: PackRow, before: frozenset[str]) -> P
             records = read_trailer(stores.weights, successor)
         except PackMissing:
             further = _row(stores, successor)
-            if further is None or further.state != "moved":
+            if further is not None and further.state == "moved":
+                found.update(_moved(stores, successor, further, before | {pack}))
+                continue
+            if further is None or not further.trash:
                 raise
-            found.update(_moved(stores, successor, further, before | {pack}))
-        else:
-            found.update((record.digest, (successor, record)) for record in records)
+            records = read_trailer(stores.weights, successor, path=trash_path(further.trash))
+        found.update((record.digest, (successor, record)) for record in records)
     return found
 
 

@@ -16,7 +16,7 @@ from modelhub.coordinator.lineage import derived
 from modelhub.coordinator.log import Head, Sealed, read_head, since_entry
 from modelhub.coordinator.state import is_deleted, is_live, is_purged
 from modelhub.coordinator.transaction import Attempt, Committed, commit
-from modelhub.errors import Conflict
+from modelhub.errors import Conflict, OutcomeUnknown, Unavailable
 from modelhub.records import Deleted, Metadata, Published, Purged, State, Undeleted
 from modelhub.rules import RetentionRule
 
@@ -147,7 +147,8 @@ def erase(ctx: Context, name: str, number: int, message: str) -> None:
 
     Raises:
         Conflict: it is not deleted any more.
-        Unavailable, OutcomeUnknown: the row store is away; repeat the call.
+        Unavailable: the row store is away; nothing was changed.
+        OutcomeUnknown: the row store went away; it may be purged, and its metadata there still.
     """
     rows = ctx.stores.rows
     seen = read_head(rows, name)
@@ -157,8 +158,14 @@ def erase(ctx: Context, name: str, number: int, message: str) -> None:
             raise Conflict(
                 f"{name}@{number} was brought back meanwhile", remedy="Purge it again if need be."
             )
-    held = rows.scan(keys.METADATA, *keys.metadata_range(name, number))
-    rows.delete_many(keys.METADATA, [key for key, _ in held])
+    try:
+        held = rows.scan(keys.METADATA, *keys.metadata_range(name, number))
+        rows.delete_many(keys.METADATA, [key for key, _ in held])
+    except (Unavailable, OutcomeUnknown) as exc:
+        raise OutcomeUnknown(
+            f"{name}@{number} is purged, but its metadata may be there still: {exc.message}",
+            remedy="Purge it again.",
+        ) from exc
 
 
 def _named(state: State) -> set[int]:

@@ -252,6 +252,13 @@ class HubMachine(SideBySide):
         sweeper = self.hub
         self.do(self.operation(data.draw), self.interrupted(at, sweeper.sweep))
 
+    @rule(data=st.data(), at=MOMENTS)
+    def collect_midway(self, data: st.DataObject, at: Moment) -> None:
+        """A collection, whose trash is emptied at once, comes in the middle of a change."""
+        collector = self.hub
+        collect = lambda: collector.gc(trash_hours=0)  # noqa: E731 - as short as a name
+        self.do(self.operation(data.draw), self.interrupted(at, collect))
+
     @rule()
     def reopen(self) -> None:
         """A process ends, and another begins."""
@@ -423,6 +430,15 @@ class HubMachine(SideBySide):
         process.hub.sweep()
         self.swept()
         assert not [*process.stores.rows.scan(keys.INTENTS, *keys.intents_range())]
+
+    @rule()
+    def collect(self) -> None:
+        """Only what nobody can ask for goes; after a sweep, every file that has no row."""
+        self.sweep()
+        stores, hub = self.process.stores, self.hub
+        hub.gc(trash_hours=0)
+        rows = {key.decode() for key, _ in stores.rows.scan(keys.PACKS, b"\0", b"\xff")}
+        assert {info.path.rpartition("/")[2] for info in stores.weights.list("packs")} <= rows
 
     @rule(bytes_too=st.booleans())
     def fsck(self, bytes_too: bool) -> None:

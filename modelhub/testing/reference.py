@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from modelhub.coordinator.context import Context, Stores
 from modelhub.coordinator.log import entries, read_head
 from modelhub.coordinator.relatives import read_manifest
-from modelhub.coordinator.state import deleted_numbers, subject
+from modelhub.coordinator.state import deleted_numbers, purged_numbers, subject
 from modelhub.coordinator.versions import publication
 from modelhub.coordinator.views import op
 from modelhub.describe.facts import Facts
@@ -91,6 +91,7 @@ class Outline(NamedTuple):
     named: dict[str, int]
     protected: set[str]
     deleted: set[int]
+    purged: set[int]
     versions: list[tuple[int, str, tuple[int, ...], str, tuple[str, ...]]]
 
 
@@ -103,6 +104,7 @@ class History:
 
     versions: Mapping[int, Kept] = field(default_factory=dict)
     deleted: frozenset[int] = frozenset()
+    purged: frozenset[int] = frozenset()
     tips: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, int] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
@@ -154,6 +156,7 @@ class History:
             self.named(),
             set(self.protected),
             set(self.deleted),
+            set(self.purged),
             [
                 (kept.number, kept.branch, parents(kept), kept.request, kept.bases)
                 for kept in self.versions.values()
@@ -176,7 +179,8 @@ def outline_of(rows: RowStore, name: str) -> Outline:
     head = read_head(rows, name)
     state = head.state
     named = state.branches | state.tags | state.aliases
-    outline = Outline([], named, set(state.protected), deleted_numbers(state), [])
+    deleted, purged = deleted_numbers(state), purged_numbers(state)
+    outline = Outline([], named, set(state.protected), deleted, purged, [])
     log = list(entries(rows, name, newest=head.seq)) if head.seq else []
     for entry in (sealed.entry for sealed in reversed(log)):
         change = entry.change
@@ -362,7 +366,7 @@ class Merge:
         ours, theirs = _all_before(versions, parent), _all_before(versions, self.source)
         if self.source in ours:
             return history, parent
-        common = max(ours & theirs, default=0)
+        common = max((ours & theirs) - history.purged, default=0)
         was, x, y = versions.get(common), versions[parent], versions[self.source]
         told = {"source": f"{self.name}@{self.source}", "prefer": self.prefer}
         told |= {"base": f"{self.name}@{common}"} if common else {}
@@ -484,6 +488,8 @@ class Retire:
         """The version deleted or back; nothing, where it is so already."""
         if self.number not in history.versions:
             raise NotFound(f"{self.name} has no version {self.number}")
+        if not self.deleted and self.number in history.purged:
+            raise NotFound(f"nothing brings version {self.number} of {self.name} back")
         if (self.number in history.deleted) == self.deleted:
             return history, self.number
         op = "delete" if self.deleted else "undelete"
@@ -505,6 +511,34 @@ class Retire:
         if self.deleted:
             return hub.delete(revision, message=self.message, force=self.force)
         return hub.undelete(revision, message=self.message)
+
+
+@dataclass(frozen=True)
+class Purge:
+    """The end of a version, with its metadata; one that somebody brought back is deleted again."""
+
+    name: str
+    number: int
+    message: str
+    is_base: bool = False
+
+    def after(self, history: History) -> tuple[History, int]:
+        """Only its number and place are left; nothing more, where it is so already."""
+        deletion = Retire(self.name, self.number, True, self.message, is_base=self.is_base)
+        history, _ = deletion.after(history)
+        if self.number in history.purged:
+            return history, self.number
+        left = replace(history.versions[self.number], facts={})
+        versions = {**history.versions, self.number: left}
+        purged = history.purged | {self.number}
+        return (
+            history.after("purge", self.number, self.message, versions=versions, purged=purged),
+            self.number,
+        )
+
+    def run(self, hub: Hub) -> Version:
+        """Purge."""
+        return hub.purge(f"{self.name}@{self.number}", message=self.message)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from modelhub.testing.reference import (
     MoveRef,
     Operation,
     Protect,
+    Purge,
     Push,
     Restore,
     Retire,
@@ -276,7 +277,7 @@ class SideBySide(RuleBasedStateMachine):
 
     def _drawn(self, draw: Draw, name: str, history: History) -> Operation:
         def any_of(numbers: Iterable[int]) -> int:
-            number: int = draw(st.sampled_from(list(numbers)))
+            number: int = draw(st.sampled_from(sorted(numbers)))
             return number
 
         def push() -> Push:
@@ -289,6 +290,10 @@ class SideBySide(RuleBasedStateMachine):
             number = any_of(history.versions)
             return self.retire_of(name, number, deleted=draw(st.booleans()), force=True)
 
+        def purge() -> Purge:
+            deletion = self.retire_of(name, any_of(history.deleted), deleted=True)
+            return Purge(name, deletion.number, deletion.message, deletion.is_base)
+
         def protect() -> Protect:
             guarded = draw(st.sampled_from(GUARDED))
             return self.protect_of(name, guarded, on=draw(st.booleans()))
@@ -296,6 +301,7 @@ class SideBySide(RuleBasedStateMachine):
         live = history.live()
         makers: list[Callable[[], Operation]] = [push]
         makers += [retire, protect] * bool(history.versions)
+        makers += [purge] * bool(history.deleted)
         makers += [
             lambda: self.edit_of(draw, name, any_of(live)),
             lambda: self.ref_of(draw, name, live),
@@ -335,7 +341,8 @@ class SideBySide(RuleBasedStateMachine):
         shown = process.hub.show(f"{name}@{number}")
         check_version(shown, history)
         assert self._digests.setdefault((name, number), shown.digest) == shown.digest
-        assert stored_files(process.stores, name, number) == history.versions[number].files
+        if number not in history.purged:
+            assert stored_files(process.stores, name, number) == history.versions[number].files
 
 
 def refused(kind: type[ModelhubError], act: Callable[[], object]) -> None:

@@ -21,7 +21,7 @@ from modelhub.content.pack import (
     pack_path,
     read_trailer,
 )
-from modelhub.content.read import READ_BYTES, Places, Reader
+from modelhub.content.read import NOWHERE, READ_BYTES, Reader, Whereabouts
 from modelhub.errors import CorruptData
 
 PIECE_BYTES = 1 << 20
@@ -178,8 +178,8 @@ def test_what_was_moved_is_read_where_it_is_now(
     places = places_of(weights, stored(weights, [*TUNED[3:], *TUNED[:3]]))
     weights.remove(pack_path(refs[0].pack))
 
-    def moved(pack: str) -> Places | None:
-        return places if pack == refs[0].pack else None
+    def moved(pack: str) -> Whereabouts:
+        return Whereabouts(places, "") if pack == refs[0].pack else NOWHERE
 
     assert list(Reader(weights, moved).chunks(refs)) == TUNED
     with pytest.raises(PackMissing, match=refs[0].pack):
@@ -189,10 +189,27 @@ def test_what_was_moved_is_read_where_it_is_now(
         Reader(weights, moved).chunk(refs[1])
 
 
+def test_what_did_not_move_is_read_from_the_trash(
+    weights: MemoryWeights, bases: Sequence[ChunkRef], refs: Sequence[ChunkRef]
+) -> None:
+    places = places_of(weights, stored(weights, TUNED[2:]))
+    path = f"trash/2026-05-01/120000-{refs[0].pack}"
+    weights.move(pack_path(refs[0].pack), path)
+
+    def partly_moved(pack: str) -> Whereabouts:
+        return Whereabouts(places, path) if pack == refs[0].pack else NOWHERE
+
+    assert list(Reader(weights, partly_moved).chunks(refs)) == TUNED
+    weights.remove(path)
+    with pytest.raises(PackMissing, match=refs[0].pack):
+        list(Reader(weights, partly_moved).chunks(refs))
+
+
 def test_bases_that_were_moved_are_followed_too(
     weights: MemoryWeights, bases: Sequence[ChunkRef], refs: Sequence[ChunkRef]
 ) -> None:
     places = places_of(weights, stored(weights, BASES[::-1]))
     weights.remove(pack_path(bases[0].pack))
-    reader = Reader(weights, lambda pack: places if pack == bases[0].pack else None)
+    there = Whereabouts(places, "")
+    reader = Reader(weights, lambda pack: there if pack == bases[0].pack else NOWHERE)
     assert list(reader.chunks(refs)) == TUNED
