@@ -216,7 +216,11 @@ class _HubCheck:
 
     def _has_moved_on(self, head: Head) -> bool:
         """Whether entries came since the log was read: hints and documents may show them."""
-        return entry_at(self.ctx.stores.rows, head.name, head.seq + 1) is not None
+        try:
+            following = entry_at(self.ctx.stores.rows, head.name, head.seq + 1)
+        except CorruptData:
+            return False  # It is reported as damaged, or will be.
+        return following is not None and following.entry.previous == head.digest
 
     def _check_targets(self) -> Targets | None:
         """The registered targets, each of which has to be there; None where search has none."""

@@ -172,7 +172,9 @@ class _Run:
         # After the listing: whoever took over since may have made one that is in it.
         self._lease.note()
         registered = index.read_targets(self._ctx).targets
-        others = tuple(name for name in found if name not in registered)
+        # What was begun is kept for the next whole run: its registration may still be on its way.
+        kept = {*registered, self._state.target}
+        others = tuple(name for name in found if name not in kept)
         for name in others:
             search.drop_target(name)
         return others

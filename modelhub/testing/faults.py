@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -43,7 +42,9 @@ class Outcome(Enum):
     LOST_DROPPED = "dropped, and timed out"
     LATE = "applied late, after the caller gave up"
     PARTIAL = "applied in part, and timed out"
-    """For calls with several rows or documents alone: the first of them."""
+    """For calls with several rows or documents alone: one of them, or the first."""
+    DOUBLED = "applied twice"
+    """For conditional puts alone: the second sending finds the first, and answers False."""
 
 
 FAULTS = tuple(outcome for outcome in Outcome if outcome is not Outcome.OK)
@@ -61,13 +62,21 @@ class Call(msgspec.Struct, frozen=True):
     where: str
     writes: bool
     several: bool = False
+    conditional: bool = False
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """The faults that make a difference for this call."""
         if not self.writes:
             return (Outcome.FAILS_BEFORE, Outcome.FAILS_AFTER)
-        return FAULTS if self.several else FAULTS[:-1]
+        senseless = {
+            Outcome.PARTIAL: not self.several,
+            Outcome.DOUBLED: not self.conditional,
+        }
+        return tuple(fault for fault in FAULTS if not senseless.get(fault))
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (f"{self.store}.{self.method}", self.where)))
 
 
 def no_faults(_call: Call) -> Outcome:
@@ -93,9 +102,18 @@ class Faults:
             search=FaultySearch(self, stores.search),
         )
 
-    def land(self) -> None:
-        """Apply the delayed calls, in the order they were made; those that fail now are lost."""
-        late, self._late = self._late, []
+    @property
+    def late(self) -> int:
+        """How many delayed calls are on their way."""
+        return len(self._late)
+
+    def land(self, count: int | None = None) -> None:
+        """Apply the delayed calls, in the order they were made; those that fail now are lost.
+
+        With ``count`` only so many.
+        """
+        count = len(self._late) if count is None else count
+        late, self._late = self._late[:count], self._late[count:]
         for apply in late:
             try:
                 apply()
@@ -108,7 +126,9 @@ class Faults:
             raise ProcessDied
         self.calls.append(call)
         outcome = self.plan(call)
-        if outcome is Outcome.OK:
+        if outcome is Outcome.DOUBLED and call.conditional:
+            apply()
+        if outcome in {Outcome.OK, Outcome.DOUBLED}:
             return apply()
         if outcome is Outcome.FAILS_AFTER:
             apply()
@@ -123,7 +143,7 @@ class Faults:
             raise Unavailable(f"{call.store} is away ({call.method} {call.where})")
         raise OutcomeUnknown(f"{call.store} did not answer ({call.method} {call.where})")
 
-    def die(self) -> None:
+    def die(self) -> NoReturn:
         """End the simulated process here."""
         self._dead = True
         raise ProcessDied
@@ -143,9 +163,11 @@ class _Faulty:
         where: str,
         apply: Callable[[], T],
         part: Callable[[], object] | None = None,
+        *,
+        conditional: bool = False,
     ) -> T:
         several = part is not None
-        call = Call(self._name, method, where, writes=True, several=several)
+        call = Call(self._name, method, where, True, several, conditional)
         return self._faults.call(call, apply, part)
 
 
@@ -184,14 +206,18 @@ class FaultyRows(_Faulty):
     def put_many(self, table: str, rows: Mapping[bytes, bytes]) -> None:
         """See ``RowStore``."""
         copy = dict(rows)
-        first = dict(islice(copy.items(), 1)) if len(copy) > 1 else None
-        part = None if first is None else lambda: self._rows.put_many(table, first)
+        # The last by its key: of an intent and its pins, a pin; and the same one each time.
+        one = dict([max(copy.items())]) if len(copy) > 1 else None
+        part = None if one is None else lambda: self._rows.put_many(table, one)
         self._write("put_many", table, lambda: self._rows.put_many(table, copy), part)
 
     def check_and_put(self, table: str, key: bytes, expected: bytes | None, value: bytes) -> bool:
         """See ``RowStore``."""
         return self._write(
-            "check_and_put", table, lambda: self._rows.check_and_put(table, key, expected, value)
+            "check_and_put",
+            table,
+            lambda: self._rows.check_and_put(table, key, expected, value),
+            conditional=True,
         )
 
     def delete_many(self, table: str, keys: Iterable[bytes]) -> None:

@@ -593,3 +593,26 @@ def test_a_target_that_stays_away_ends_the_run_and_the_next_one_finishes(
     hub.reindex()
     assert documents(stores) == before
     only_live_is_there(stores)
+
+
+def test_a_registration_that_lands_late_names_no_target_that_was_dropped(
+    hub: Hub, stores: Stores
+) -> None:
+    """It was sent by a run that gave up, and a comparison came in between."""
+    made, writes = False, 0
+
+    def plan(call: Call) -> Outcome:
+        nonlocal made, writes
+        made = made or call.method == "create_target"
+        writes += made and call.writes and call.where == keys.SYSTEM
+        return Outcome.LATE if writes > 1 else Outcome.OK  # the first says that it has its lease
+
+    beginner, faults = open_process(stores, plan)
+    with pytest.raises(Unavailable):
+        beginner.reindex()
+    open_process(stores)[0].reindex("incremental")
+    faults.land()
+    assert set(index.read_targets(Context(stores, "tester")).targets) <= {*stores.search.targets()}
+    hub.edit(f"{hub.list()[0].name}@1", title="as new")
+    open_process(stores)[0].sweep()
+    assert not hub.fsck().findings
