@@ -20,6 +20,7 @@ from modelhub.errors import (
 )
 from modelhub.records import Metadata
 from modelhub.results import (
+    BackedUp,
     Collected,
     Diff,
     FieldChange,
@@ -32,6 +33,7 @@ from modelhub.results import (
     Made,
     ModelSummary,
     Reindexed,
+    Restored,
     SearchHit,
     SearchResult,
     Status,
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlreadyExists",
+    "BackedUp",
     "Collected",
     "Conflict",
     "CorruptData",
@@ -70,6 +73,7 @@ __all__ = [
     "NotInstalled",
     "OutcomeUnknown",
     "Reindexed",
+    "Restored",
     "RetentionRule",
     "SearchHit",
     "SearchResult",

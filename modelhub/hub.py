@@ -20,6 +20,7 @@ from modelhub.content.source import as_path, is_remote, local_path
 from modelhub.content.stored_file import open_stored
 from modelhub.content.tree import survey
 from modelhub.coordinator import (
+    backup,
     bootstrap,
     chunk_rows,
     collect,
@@ -33,6 +34,7 @@ from modelhub.coordinator import (
     lineage,
     log,
     publish,
+    recover,
     refs,
     reindex,
     relatives,
@@ -64,6 +66,7 @@ from modelhub.records import Fence, Metadata, ModelHint, Published, decode, enco
 from modelhub.refs import Aliases, Branches, Tags
 from modelhub.results import (
     TRASH_HOURS,
+    BackedUp,
     Collected,
     Diff,
     FieldChange,
@@ -77,6 +80,7 @@ from modelhub.results import (
     ModelSummary,
     Reindexed,
     ReindexMode,
+    Restored,
     SearchResult,
     Status,
     Sweep,
@@ -84,7 +88,7 @@ from modelhub.results import (
     Version,
 )
 from modelhub.rules import RetentionRule
-from modelhub.stores import Query
+from modelhub.stores import Folder, Query
 
 if TYPE_CHECKING:
     from modelhub.content.frameworks import Framework
@@ -823,8 +827,7 @@ class Hub:
             AlreadyExists: something else is there.
             InvalidInput: the file system cannot rename folders in one step.
         """
-        url = root if is_remote(root) else local_path(root).absolute().as_uri()
-        with closing(self._ctx.folders(url)) as folder:
+        with closing(self._folder(root)) as folder:
             head, number = self._resolve(revision, live=True)
             path = deliver.export(
                 self._ctx,
@@ -1013,6 +1016,69 @@ class Hub:
             progress=progress,
         )
 
+    def backup(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        whole: bool = False,
+        progress: Progress = ignore_progress,
+    ) -> BackedUp:
+        """Add a backup of the whole hub to a folder of any file system, while everybody goes on.
+
+        Every model comes into it as it was when the backup began. What the folder holds already is
+        not copied again; a backup that was interrupted counts for nothing, and the next one copies
+        what it had not.
+
+        Args:
+            url: a folder, or the URL of one.
+            whole: stand by itself, instead of going on from the last one; packs are shared still.
+            progress: called with ``"backup models"`` and ``"backup packs"``, how many, and 0.
+
+        Raises:
+            Conflict: a collection or another backup is under way.
+            CorruptData: a log cannot be read.
+            InvalidInput: the folder holds another hub's backup, or the hub is not what it was.
+        """
+        self._ctx.policy(self._ctx.principal, "backup", "")
+        with closing(self._folder(url)) as folder:
+            self._open()
+            return backup.back_up(self._ctx, folder, whole=whole, progress=progress)
+
+    def recover(
+        self,
+        url: str | os.PathLike[str],
+        models: str = "*",
+        *,
+        at: str | None = None,
+        dry_run: bool = False,
+        progress: Progress = ignore_progress,
+    ) -> Restored:
+        """Bring models back from a backup, into an empty hub or one that lost them.
+
+        Nothing that is there is changed: models that are absent come back whole, of those that lost
+        their newest entries these, and those that went on otherwise are named and left alone.
+        Repeated, it goes on where it was interrupted.
+
+        Args:
+            url: the folder that ``backup`` wrote into.
+            models: a glob; all models without one.
+            at: a moment (ISO 8601; UTC where it has no offset): as they were then, instead of at
+                the last backup. Numbers given since are never given again.
+            dry_run: write nothing, and say what would come back.
+            progress: called with ``"restore models"``, how many, and 0.
+
+        Raises:
+            NotFound: there is no backup, or none from then or later.
+            CorruptData: the backup is damaged.
+            Conflict: a collection is under way, or others changed a model meanwhile.
+        """
+        moment = None if at is None else names.instant(at)
+        self._ctx.policy(self._ctx.principal, "restore", "")
+        with closing(self._folder(url)) as folder:
+            return recover.restore_hub(
+                self._ctx, folder, pattern=models, at=moment, dry_run=dry_run, progress=progress
+            )
+
     def status(self) -> Status:
         """How each store is; one that is away is a result, not an error."""
         return status.status(self._ctx, self._address)
@@ -1033,6 +1099,9 @@ class Hub:
                 ) from exc
             bootstrap.initialise(self._ctx)
         self._known = True
+
+    def _folder(self, url: str | os.PathLike[str]) -> Folder:
+        return self._ctx.folders(url if is_remote(url) else local_path(url).absolute().as_uri())
 
     def _head(self, name: str) -> Head:
         return log.read_head(self._ctx.stores.rows, name)

@@ -145,11 +145,17 @@ class Protected(msgspec.Struct, frozen=True, tag_field="op", tag="protect"):
     on: bool
 
 
+class Floored(msgspec.Struct, frozen=True, tag_field="op", tag="floor"):
+    """Numbers below ``next`` were given once, and their versions were lost in a disaster."""
+
+    next: int
+
+
 class Fence(msgspec.Struct, frozen=True, tag_field="op", tag="fence"):
     """Nothing, in the place of an attempt that was given up: it can never land any more."""
 
 
-Change = Published | Deleted | Undeleted | Purged | Edited | RefMoved | Protected | Fence
+Change = Published | Deleted | Undeleted | Purged | Edited | RefMoved | Protected | Floored | Fence
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):

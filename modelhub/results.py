@@ -497,6 +497,47 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     listed: Listing[Doomed]
 
 
+class BackedUp(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup added.
+
+    ``cut`` is the moment up to which every model's log is in it, ``whole`` whether it stands by
+    itself. ``packs`` with ``new_bytes`` were copied; those ``missing`` were not to be had.
+    """
+
+    point: str
+    cut: datetime
+    whole: bool
+    models: int
+    entries: int
+    versions: int
+    packs: int
+    new_bytes: int
+    missing: tuple[str, ...]
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore brought back, or after a dry run would.
+
+    ``models`` with ``versions`` and ``entries`` came back; those ``current`` had everything
+    already, and those that ``differ`` went on otherwise than the backup, and are left as they are.
+    ``packs`` with ``bytes`` were copied. ``unreadable`` are versions whose packs the backup lacks,
+    ``taken`` numbers that were given once and are not in the backup: nobody gets them again.
+    """
+
+    point: str
+    cut: datetime
+    dry_run: bool
+    models: int
+    versions: int
+    entries: int
+    packs: int
+    bytes: int
+    current: tuple[str, ...]
+    differ: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    taken: tuple[str, ...]
+
+
 class SearchLag(msgspec.Struct, frozen=True, kw_only=True):
     """How far search may be behind the log: models and changes, and the age of the oldest change.
 

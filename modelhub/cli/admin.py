@@ -170,6 +170,45 @@ def purge(
     door.answer(purged, lambda version: f"{done} {text.revision(version)}")
 
 
+@verb("admin backup hdfs://nn:8020/backups/models", "admin backup /mnt/backup --whole")
+@click.argument("url")
+@click.option("--whole", is_flag=True, help="Stand by itself; packs are shared still.")
+def backup(door: Door, url: str, whole: bool) -> None:
+    """Add a backup of the whole hub to a folder of any file system.
+
+    Everybody goes on meanwhile; every model comes into it as it was when the backup began. What
+    the folder holds already is not copied again.
+
+    Exits 1 where packs are missing, 5 where a collection or another backup is under way.
+    """
+    with door.hub() as hub, progress(in_bytes=False) as advance:
+        done = hub.backup(url, whole=whole, progress=advance)
+    door.judge(done, text.backed_up, well=not done.missing)
+
+
+@verb("admin restore /mnt/backup --dry-run", "admin restore /mnt/backup --models 'nlp.*' --yes")
+@click.argument("url")
+@click.option("--models", metavar="GLOB", default="*", help="Only models with such names.")
+@click.option("--at", metavar="TIME", help="As they were then (ISO 8601), not at the last backup.")
+@click.option("--dry-run", is_flag=True, help="Show what would come back, change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def restore(door: Door, *, url: str, models: str, at: str | None, dry_run: bool, yes: bool) -> None:
+    """Bring models back from a backup.
+
+    Into an empty hub, or one that lost them. Nothing that is there is changed: models that are absent come back whole, of those that lost
+    their newest entries these, and those that went on otherwise are named and left alone.
+
+    Exits 1 where something could not come back.
+    """
+    check_asked("restoring", sure=dry_run or yes)
+    with door.hub() as hub, progress(in_bytes=False) as advance:
+        if not (dry_run or yes):
+            note(text.restored(hub.recover(url, models, at=at, dry_run=True, progress=advance)))
+            confirm("Go on?", "nothing was restored")
+        done = hub.recover(url, models, at=at, dry_run=dry_run, progress=advance)
+    door.judge(done, text.restored, well=not (done.unreadable or done.differ))
+
+
 def _rules(file: Path | None, deleted_days: float | None) -> tuple[RetentionRule, ...]:
     """Those of the file, and behind them one for all other models."""
     from modelhub.rules import RetentionRule, read_rules
@@ -184,6 +223,7 @@ admin = click.Group(
     help="Make, watch, clean up and check a hub.",
     epilog=example_text("admin status", "admin fsck --no-data"),
     commands={
-        command.name or "": command for command in (init, status, sweep, fsck, reindex, gc, purge)
+        command.name or "": command
+        for command in (init, status, sweep, fsck, reindex, gc, purge, backup, restore)
     },
 )

@@ -8,6 +8,7 @@ from datetime import datetime
 from modelhub.cli.output import clean, columns, size, table, time
 from modelhub.records import Metadata
 from modelhub.results import (
+    BackedUp,
     Collected,
     Diff,
     FileInfo,
@@ -20,6 +21,7 @@ from modelhub.results import (
     Ref,
     RefChange,
     Reindexed,
+    Restored,
     SearchHit,
     SearchLag,
     SearchResult,
@@ -345,6 +347,37 @@ def collected(result: Collected) -> str:
     ]
     dry = "would be done; nothing was changed:\n" if result.dry_run else ""
     return f"{listed}{dry}{_facts(facts)}"
+
+
+def backed_up(result: BackedUp) -> str:
+    """What a backup added."""
+    return _facts(
+        [
+            ("backup", result.point),
+            ("as of", f"{result.cut:%Y-%m-%d %H:%M:%S} UTC"),
+            ("stands", "by itself" if result.whole else "on the one before"),
+            ("models", f"{result.models:,}"),
+            ("entries", f"{result.entries:,} new, of {result.versions:,} new versions"),
+            ("packs", f"{result.packs:,} copied, {size(result.new_bytes)}"),
+            ("missing", "\n".join(result.missing)),
+        ]
+    )
+
+
+def restored(result: Restored) -> str:
+    """What came back, or would, and what did not."""
+    dry = "would be done; nothing was changed:\n" if result.dry_run else ""
+    facts = [
+        ("backup", result.point),
+        ("as of", f"{result.cut:%Y-%m-%d %H:%M:%S} UTC"),
+        ("models", f"{result.models:,} with {result.versions:,} versions"),
+        ("packs", f"{result.packs:,} copied, {size(result.bytes)}"),
+        ("there", f"{len(result.current):,} models had everything"),
+        ("differ", "\n".join(result.differ)),
+        ("unreadable", "\n".join(result.unreadable)),
+        ("taken", "\n".join(result.taken)),
+    ]
+    return f"{dry}{_facts(facts)}"
 
 
 def status(result: Status) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import secrets
 import struct
+from datetime import datetime
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -109,6 +110,11 @@ def trash_path(place: str) -> str:
             f"{shown(place)} is no place in the trash", remedy="Run `modelhub admin fsck`."
         )
     return f"trash/{place}"
+
+
+def new_place(now: datetime, pack_id: str) -> str:
+    """A place in the trash for a pack that goes there now."""
+    return f"{now:%Y-%m-%d/%H%M%S}-{pack_id}"
 
 
 class PackWriter:

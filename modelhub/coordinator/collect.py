@@ -21,7 +21,7 @@ from operator import itemgetter
 
 from msgspec.structs import replace
 
-from modelhub.content.pack import is_pack_id, pack_path, read_trailer, trash_path
+from modelhub.content.pack import is_pack_id, new_place, pack_path, read_trailer, trash_path
 from modelhub.coordinator import keys, retention, rewrite
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.lease import Lease
@@ -335,7 +335,7 @@ class _Run:
             self._freed += info.size_bytes
 
     def _place(self, pack: str) -> str:
-        return f"{self._ctx.clock.now():%Y-%m-%d/%H%M%S}-{pack}"
+        return new_place(self._ctx.clock.now(), pack)
 
     # --- helpers -------------------------------------------------------------------------------
 

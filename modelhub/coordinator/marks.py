@@ -43,7 +43,7 @@ class Marks:
                 (pack TEXT PRIMARY KEY, state TEXT, value BLOB, size INTEGER) WITHOUT ROWID;
             CREATE TABLE leads (pack TEXT, successor TEXT, PRIMARY KEY (pack, successor))
                 WITHOUT ROWID;
-            CREATE TABLE files (pack TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
+            CREATE TABLE files (pack TEXT PRIMARY KEY, size INTEGER, note BLOB) WITHOUT ROWID;
             CREATE TABLE faded (pack TEXT PRIMARY KEY) WITHOUT ROWID;
             CREATE TABLE sources (pack TEXT PRIMARY KEY) WITHOUT ROWID;
             CREATE TABLE used (digest BLOB PRIMARY KEY, base BLOB) WITHOUT ROWID;
@@ -119,9 +119,22 @@ class Marks:
             "SELECT pack, state, value, size FROM held WHERE state = ? AND pack > ?", state
         )
 
-    def file(self, pack: str, size_bytes: int) -> None:
+    def file(self, pack: str, size_bytes: int, note: bytes = b"") -> None:
         """There is a file of this name."""
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (pack, size_bytes))
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (pack, size_bytes, note))
+
+    def note_of(self, pack: str) -> bytes | None:
+        """What was noted with the file; None where there is none."""
+        found = self._db.execute("SELECT note FROM files WHERE pack = ?", (pack,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def every_name(self) -> Iterator[str]:
+        """Every pack to which something refers."""
+        after = ""
+        query = f"SELECT pack FROM named WHERE pack > ? ORDER BY pack LIMIT {_BATCH}"  # noqa: S608
+        while found := self._db.execute(query, (after,)).fetchall():
+            yield from (pack for (pack,) in found)
+            after = found[-1][0]
 
     def orphans(self) -> Iterator[tuple[str, int]]:
         """The files that have no row, and to which nothing refers, with their sizes."""

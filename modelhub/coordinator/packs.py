@@ -112,7 +112,7 @@ def elsewhere(stores: Stores, pack: str) -> Whereabouts:
     Raises:
         CorruptData: the row, or a successor, cannot be read.
     """
-    row = _row(stores, pack)
+    row = row_of(stores, pack)
     if row is None or row.state not in {"moved", "deleting", "gone"}:
         return NOWHERE
     path = trash_path(row.trash) if row.trash else ""
@@ -121,7 +121,12 @@ def elsewhere(stores: Stores, pack: str) -> Whereabouts:
     return Whereabouts(_moved(stores, pack, row, frozenset()), path)
 
 
-def _row(stores: Stores, pack: str) -> PackRow | None:
+def row_of(stores: Stores, pack: str) -> PackRow | None:
+    """A pack's row; None where it has none.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
     value = stores.rows.get(keys.PACKS, keys.pack(pack))
     return None if value is None else decode(value, PackRow, f"the row of pack {pack}")
 
@@ -151,7 +156,7 @@ def _moved(stores: Stores, pack: str, row: PackRow, before: frozenset[str]) -> P
         try:
             records = read_trailer(stores.weights, successor)
         except PackMissing:
-            further = _row(stores, successor)
+            further = row_of(stores, successor)
             if further is not None and further.state == "moved":
                 found.update(_moved(stores, successor, further, before | {pack}))
                 continue

@@ -12,6 +12,7 @@ from modelhub.records import (
     Deleted,
     Edited,
     Fence,
+    Floored,
     Protected,
     Published,
     Purged,
@@ -42,6 +43,8 @@ def apply(state: State, change: Change) -> State:
         case Protected(ref=ref, on=on):
             protected = set(state.protected) | {ref} if on else set(state.protected) - {ref}
             return msgspec.structs.replace(state, protected=tuple(sorted(protected)))
+        case Floored(next=number):
+            return _floored(state, number)
         case Edited() | Fence():
             return state
 
@@ -56,6 +59,19 @@ def _retired(state: State, change: Deleted | Undeleted | Purged) -> State:
         case Purged():
             purged = ranges(_members(state.purged) | numbers)
             return msgspec.structs.replace(state, purged=purged)
+
+
+def _floored(state: State, number: int) -> State:
+    """Numbers up to there are taken: their versions are lost, as if they were purged."""
+    if number <= state.next:
+        return state
+    lost = set(range(state.next, number))
+    return msgspec.structs.replace(
+        state,
+        next=number,
+        deleted=ranges(_members(state.deleted) | lost),
+        purged=ranges(_members(state.purged) | lost),
+    )
 
 
 def _with_ref(state: State, kind: RefKind, name: str, to: int) -> State:
@@ -101,7 +117,7 @@ def touched(change: Change) -> set[int]:
             return {number}
         case RefMoved(came=came, to=to):
             return {came, to} - {0}
-        case Purged() | Protected() | Fence():
+        case Purged() | Protected() | Floored() | Fence():
             return set()  # what is purged was deleted before
 
 
@@ -114,7 +130,7 @@ def subject(change: Change) -> int | None:
             return numbers[0]
         case RefMoved(to=to):
             return to or None
-        case Protected() | Fence():
+        case Protected() | Floored() | Fence():
             return None
 
 

@@ -398,6 +398,8 @@ REFUSED: dict[str, Callable[[Hub, Path], object]] = {
     "reindex": lambda hub, _: hub.reindex(),
     "gc": lambda hub, _: hub.gc(),
     "purge": lambda hub, _: hub.purge("nlp.x@1"),
+    "backup": lambda hub, folder: hub.backup(folder / "backup"),
+    "recover": lambda hub, folder: hub.recover(folder / "backup"),
 }
 
 

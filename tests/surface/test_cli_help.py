@@ -38,7 +38,7 @@ def test_the_verbs_are_those_that_scripts_rely_on() -> None:
         "merge rollback restore branch tag alias protect unprotect verify admin"
     )
     groups = {
-        "admin": "init status sweep fsck reindex gc purge",
+        "admin": "init status sweep fsck reindex gc purge backup restore",
         "branch": "create move list history delete",
         "tag": "create list history delete",
         "alias": "set list history delete",

@@ -9,7 +9,6 @@ made short and told in a few lines.
 - ``world``: stores in memory, the one time, names that follow from the seed
 - ``processes``: a process that waits for its turn
 - ``verbs``: what clients do, in one table, and what their answers may be
-- ``collecting``: a plain collector, as long as Hub has none
 - ``schedule``: steps, and how they are chosen
 - ``run``: taking them, and the record of what clients were told
 - ``oracle``: what must hold

@@ -13,7 +13,7 @@ from datetime import timedelta
 from modelhub.coordinator import keys
 from modelhub.errors import ModelhubError, NotFound
 from modelhub.hub import Hub
-from modelhub.records import Fence
+from modelhub.records import Fence, Purged
 from modelhub.results import Version
 from modelhub.testing.reference import (
     History,
@@ -24,7 +24,7 @@ from modelhub.testing.reference import (
 )
 from modelhub.testing.simulation.run import Asked, Run
 from modelhub.testing.simulation.verbs import MODELS, Change, PushOf
-from modelhub.testing.simulation.world import World, nothing_by_chance
+from modelhub.testing.simulation.world import Landed, World, nothing_by_chance
 
 _AFTERWARDS = timedelta(days=5)
 """Later than any lease, and than pins are kept for."""
@@ -78,12 +78,26 @@ class _Model:
             if isinstance(landed.entry.change, Fence):
                 continue
             where = f"{name} entry {landed.entry.seq}"
+            if isinstance(landed.entry.change, Purged):
+                self._purge(landed.entry.change.numbers, landed, where)
+                continue
             asked = asked_by.get(landed.entry.message)
             if asked is None:
                 raise Violation("an entry that nobody asked for", where)
             if id(asked) in self.made:
                 raise Violation("one call, two entries", where, asked.verb)
             self._add(asked, landed.step, where)
+
+    def _purge(self, numbers: tuple[int, ...], landed: Landed, where: str) -> None:
+        """A collection's entry, which no client asked for."""
+        before, purged = self.states[-1], frozenset(numbers)
+        if not purged <= before.deleted - before.purged:
+            raise Violation("an end of what is not deleted", where)
+        message = landed.entry.message
+        self.states.append(
+            before.after("purge", numbers[0], message, purged=before.purged | purged)
+        )
+        self.steps.append(landed.step)
 
     def _add(self, asked: Asked, step: int, where: str) -> None:
         assert isinstance(asked.verb, Change)

@@ -36,7 +36,6 @@ from modelhub.testing.reference import (
     read_files,
     write_files,
 )
-from modelhub.testing.simulation.collecting import collect
 from modelhub.testing.simulation.world import World
 
 MODELS = ("nlp.mood", "asr")
@@ -380,11 +379,6 @@ def reindex(draw: Draw) -> Verb:
     return Upkeep(f"reindex {mode}", lambda hub: hub.reindex(mode))
 
 
-def _collect(hub: Hub) -> int:
-    stores = hub._ctx.stores
-    return collect(stores.rows, stores.weights)
-
-
 class Kind(NamedTuple):
     """How often a verb is drawn, among all of them, and how."""
 
@@ -410,10 +404,9 @@ VERBS: dict[str, Kind] = {
     "init": Kind(1, lambda _: Upkeep("init", Hub.init)),
     "sweep": Kind(5, lambda _: Upkeep("sweep", Hub.sweep), upkeep=True),
     "reindex": Kind(4, reindex, upkeep=True),
-    "gc": Kind(5, lambda _: Upkeep("gc", _collect), upkeep=True),
+    "gc": Kind(5, lambda _: Upkeep("gc", lambda hub: hub.gc(trash_hours=0)), upkeep=True),
 }
-"""All verbs. Of ``rewrite`` and ``backup`` each takes a line like that of ``sweep``, once Hub has
-them; and ``gc`` then names ``Hub.gc``."""
+"""All verbs."""
 
 
 def drawn(draw: Draw) -> Change | Verb:
