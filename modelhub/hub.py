@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -48,8 +49,10 @@ from modelhub.coordinator import (
     versions,
     views,
 )
+from modelhub.coordinator import repair as mend
 from modelhub.coordinator.cache import Cache
 from modelhub.coordinator.context import Context, Progress, ignore_progress
+from modelhub.coordinator.fsck import Reading
 from modelhub.coordinator.log import Head
 from modelhub.coordinator.pace import paced
 from modelhub.coordinator.similar import similar
@@ -931,10 +934,61 @@ class Hub:
         versions.require_unpurged(head, number)
         return verify.verify_version(self._ctx, head, number, progress)
 
-    def fsck(self, *, data: bool = True, progress: Progress = ignore_progress) -> Health:
-        """Check the whole hub; without ``data``, all but the bytes inside packs."""
+    def fsck(
+        self,
+        *,
+        data: bool = True,
+        sample: float | None = None,
+        part: int | None = None,
+        rate: float | None = None,
+        resume: bool = False,
+        repair: bool = False,
+        dry_run: bool = False,
+        source: str | os.PathLike[str] | None = None,
+        progress: Progress = ignore_progress,
+    ) -> Health:
+        """Check the whole hub: rows, hints, packs, manifests, search, intents, and every chunk.
+
+        With ``repair``, put right what can be made from a second source. The log is never
+        rewritten, and nothing is removed: files that were made anew go to ``quarantine``, rows that
+        were replaced are kept in the table ``system``.
+
+        Args:
+            data: also read chunks; without it, all but the bytes inside packs.
+            sample: read this share of the chunks, another one each day: over 1/``sample`` days
+                every chunk is read.
+            part: which share, where it is not to follow from the day.
+            rate: read at most so many bytes of chunks a second.
+            resume: go on reading where a check was broken off that was to be resumed.
+            repair: mend what was found, and say of each finding whether it is ``repaired``.
+            dry_run: of ``repair``: write nothing, and say what would be done.
+            source: of ``repair``: a folder with files of models, for chunks whole nowhere else.
+            progress: called with a phase, how much is done, and how much there is (0: unknown).
+
+        Raises:
+            Conflict: another check that can be resumed is under way.
+            Unavailable: a store is away.
+        """
+        reading = self._reading(sample, part, rate, resume=resume) if data else None
+        if repair:
+            self._ctx.policy(self._ctx.principal, "repair", "")
         self._open()
-        return fsck.check_hub(self._ctx, data=data, progress=progress)
+        if not repair:
+            return fsck.check_hub(self._ctx, reading, progress=progress)
+        check = fsck.run_check(self._ctx, reading, progress)
+        files = None if source is None else Path(source)
+        return mend.repair(self._ctx, check, files=files, dry_run=dry_run, progress=progress)
+
+    def _reading(
+        self, sample: float | None, part: int | None, rate: float | None, *, resume: bool
+    ) -> Reading:
+        """Which bytes a check reads, and how fast."""
+        share = 1.0 if sample is None else names.amount(sample, "sample", least=1e-6, most=1)
+        parts = math.ceil(1 / share)
+        if part is None:
+            part = self._ctx.clock.now().toordinal() if parts > 1 else 0
+        pace = None if rate is None else names.amount(rate, "rate", least=1, most=1e15)
+        return Reading(parts, part % parts, paced(pace, self._ctx.pause), resume)
 
     def sweep(self, *, chunks: bool = False, progress: Progress = ignore_progress) -> Sweep:
         """Settle what crashed writers left behind, and bring search up to the log.

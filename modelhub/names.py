@@ -156,17 +156,17 @@ def count(number: int, what: str) -> int:
 _LARGEST_AMOUNT = 1_000_000
 
 
-def amount(number: float, what: str, *, least: float = 0) -> float:
-    """``number`` if it is one from ``least`` to a million.
+def amount(number: float, what: str, *, least: float = 0, most: float = _LARGEST_AMOUNT) -> float:
+    """``number`` if it is one from ``least`` to ``most``, a million without one.
 
     Raises:
         InvalidInput: it is not; ``what`` names it.
     """
     fits = isinstance(number, int | float) and not isinstance(number, bool)
-    if not (fits and least <= number <= _LARGEST_AMOUNT):
+    if not (fits and least <= number <= most):
         raise InvalidInput(
             f"{what} cannot be {shown(str(number))}",
-            remedy=f"Give a number from {least:,} to {_LARGEST_AMOUNT:,}.",
+            remedy=f"Give a number from {least:,} to {most:,}.",
         )
     return float(number)
 

@@ -316,6 +316,18 @@ class Collecting(Run, frozen=True):
     """A collection. It begins afresh whatever the last one left."""
 
 
+class Checking(Run, frozen=True):
+    """A check of packs' bytes that goes on where the last one was broken off.
+
+    ``at`` is the last pack done, in key order; ``wrong`` those before it that are to be looked at
+    again. Both are of the chunks that ``part`` chooses.
+    """
+
+    at: str = ""
+    wrong: tuple[str, ...] = ()
+    part: str = ""
+
+
 class Reindexing(Run, frozen=True):
     """A re-index.
 

@@ -6,6 +6,7 @@ Times are UTC, sizes are bytes, digests are hex.
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -386,7 +387,8 @@ def _quoted(text: str) -> str:
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is not as it should be.
 
-    ``severity`` is ``error`` where a reader is harmed, else ``warning``.
+    ``severity`` is ``error`` where a reader is harmed, else ``warning``. ``repair`` is what to do
+    about it; where that was tried, what came of it, and ``repaired`` whether it is right now.
     """
 
     kind: str
@@ -394,13 +396,44 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     cause: str
     repair: str
+    repaired: bool = False
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found, and how many things of each kind it looked at."""
+    """What a check found, and how many things of each kind it looked at.
+
+    ``repaired`` of the findings are right now.
+    """
 
     findings: Listing[Finding]
     checked: dict[str, int]
+    repaired: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """How many findings there are still to see to."""
+        return len(self.findings) - self.repaired
+
+    def to_metrics(self) -> str:
+        """For Prometheus: what remains by kind and severity, what was repaired and looked at."""
+        left = Counter((one.kind, one.severity) for one in self.findings if not one.repaired)
+        lines = [
+            "# TYPE modelhub_fsck_remaining gauge",
+            f"modelhub_fsck_remaining {self.remaining}",
+            "# TYPE modelhub_fsck_repaired gauge",
+            f"modelhub_fsck_repaired {self.repaired}",
+            "# TYPE modelhub_fsck_findings gauge",
+            *(
+                f'modelhub_fsck_findings{{kind="{kind}",severity="{severity}"}} {count}'
+                for (kind, severity), count in sorted(left.items())
+            ),
+            "# TYPE modelhub_fsck_checked gauge",
+            *(
+                f'modelhub_fsck_checked{{what="{what}"}} {count}'
+                for what, count in self.checked.items()
+            ),
+        ]
+        return "\n".join(lines) + "\n"
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,11 @@ from modelhub.cli.door import Door, example_text, verb
 from modelhub.cli.output import note
 from modelhub.cli.progress import progress
 from modelhub.cli.writing import message
+from modelhub.errors import InvalidInput
+from modelhub.names import shown
 from modelhub.results import TRASH_HOURS, Collected, ReindexMode
+
+_MIB = 1 << 20
 
 if TYPE_CHECKING:
     from modelhub.hub import Hub
@@ -57,16 +61,67 @@ def sweep(door: Door, chunks: bool) -> None:
     door.answer(swept, text.sweep)
 
 
-@verb("admin fsck", "admin fsck --no-data --format json")
+@verb("admin fsck --no-data", "admin fsck --sample 5 --rate 50", "admin fsck --repair --dry-run")
 @click.option("--no-data", is_flag=True, help="Leave out reading every chunk.")
-def fsck(door: Door, no_data: bool) -> None:
-    """Check everything that is stored.
+@click.option("--sample", type=float, help="Read this percentage of all chunks, another each day.")
+@click.option("--rate", type=float, help="Read at most so many MiB a second.")
+@click.option("--resume", is_flag=True, help="Go on reading where the last --resume broke off.")
+@click.option("--repair", is_flag=True, help="Put right what can be made from a second source.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, file_okay=False),
+    help="With --repair: a folder with the models' own files, for what is whole nowhere else.",
+)
+@click.option("--dry-run", is_flag=True, help="With --repair: show what would be done.")
+@click.option(
+    "--metrics",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write figures for Prometheus into this file.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def fsck(
+    door: Door,
+    *,
+    no_data: bool,
+    sample: float | None,
+    rate: float | None,
+    resume: bool,
+    repair: bool,
+    source: str | None,
+    dry_run: bool,
+    metrics: Path | None,
+    yes: bool,
+) -> None:
+    """Check everything that is stored, and repair it.
 
-    Exits 1 where something is wrong.
+    The log is never rewritten and nothing is thrown away: a damaged file that was made anew goes to
+    quarantine/, a row that was replaced is kept in the table system. Everybody goes on meanwhile.
+
+    Exits 1 where something is wrong that was not repaired.
     """
+    if not repair and (dry_run or source):
+        raise click.UsageError("--dry-run and --from say how to --repair.")
+    if no_data and (sample is not None or rate is not None or resume):
+        raise click.UsageError("--no-data leaves out what --sample, --rate and --resume are about.")
+    if repair:
+        check_asked("repairing", sure=dry_run or yes)
     with door.hub() as hub, progress(in_bytes=False) as advance:
-        health = hub.fsck(data=not no_data, progress=advance)
-    door.judge(health, text.health, well=not health.findings)
+        if repair and not (dry_run or yes):
+            confirm("Repair what is damaged?", "nothing was changed")
+        health = hub.fsck(
+            data=not no_data,
+            sample=None if sample is None else sample / 100,
+            rate=None if rate is None else rate * _MIB,
+            resume=resume,
+            repair=repair,
+            dry_run=dry_run,
+            source=source,
+            progress=advance,
+        )
+    if metrics is not None:
+        _write_metrics(metrics, health.to_metrics())
+    door.judge(health, text.health, well=not health.remaining)
 
 
 @verb("admin reindex", "--format json admin reindex --scheduled")
@@ -195,8 +250,9 @@ def backup(door: Door, url: str, whole: bool) -> None:
 def restore(door: Door, *, url: str, models: str, at: str | None, dry_run: bool, yes: bool) -> None:
     """Bring models back from a backup.
 
-    Into an empty hub, or one that lost them. Nothing that is there is changed: models that are absent come back whole, of those that lost
-    their newest entries these, and those that went on otherwise are named and left alone.
+    Into an empty hub, or one that lost them. Nothing that is there is changed: absent models come
+    back whole, of those that lost their newest entries these, and those that went on otherwise are
+    named and left alone.
 
     Exits 1 where something could not come back.
     """
@@ -207,6 +263,19 @@ def restore(door: Door, *, url: str, models: str, at: str | None, dry_run: bool,
             confirm("Go on?", "nothing was restored")
         done = hub.recover(url, models, at=at, dry_run=dry_run, progress=advance)
     door.judge(done, text.restored, well=not (done.unreadable or done.differ))
+
+
+def _write_metrics(file: Path, text: str) -> None:
+    """In one step, since whoever collects figures may look at any time."""
+    written = file.with_name(f"{file.name}.new")
+    try:
+        written.write_text(text)
+        written.replace(file)
+    except OSError as exc:
+        raise InvalidInput(
+            f"{shown(str(file))} cannot be written: {exc.strerror}",
+            remedy="Name a file in a folder that you may write to.",
+        ) from exc
 
 
 def _rules(file: Path | None, deleted_days: float | None) -> tuple[RetentionRule, ...]:

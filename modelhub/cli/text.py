@@ -296,12 +296,16 @@ def health(result: Health) -> str:
     """What is wrong and what to do about it, then what was looked at."""
     looked = ", ".join(f"{count:,} {what}" for what, count in result.checked.items())
     rows = (
-        (finding.severity, finding.kind, finding.subject, finding.cause, finding.repair)
+        (
+            "repaired" if finding.repaired else finding.severity,
+            *(finding.kind, finding.subject, finding.cause, finding.repair),
+        )
         for finding in result.findings
     )
     heads = ("SEVERITY", "KIND", "SUBJECT", "CAUSE", "REPAIR")
     found = f"{table(heads, rows)}\n\n" if result.findings else ""
-    return f"{found}findings: {len(result.findings)}; checked: {looked}"
+    repaired = f", of which repaired: {result.repaired}" if result.repaired else ""
+    return f"{found}findings: {len(result.findings)}{repaired}; checked: {looked}"
 
 
 def made(result: Made) -> str:

@@ -117,6 +117,14 @@ def new_place(now: datetime, pack_id: str) -> str:
     return f"{now:%Y-%m-%d/%H%M%S}-{pack_id}"
 
 
+def quarantine_path(place: str) -> str:
+    """Where a damaged file is kept that was made anew; ``place`` as in ``trash_path``.
+
+    Nobody empties this folder but people.
+    """
+    return f"quarantine/{place}"
+
+
 class PackWriter:
     """A new pack's file, chunk by chunk. Not for several threads at once.
 
@@ -248,9 +256,10 @@ def read_pack(
 
 
 def read_trailer(weights: WeightStore, pack_id: str, *, path: str = "") -> list[TrailerRecord]:
-    """What the pack says it holds, in the order of its bytes; ``path`` as for ``read_pack``.
+    """What the pack says it holds, in the order of its bytes.
 
-    Chunks lie back to back between magic and trailer; their bytes are not looked at.
+    Chunks lie back to back between magic and trailer; their bytes are not looked at. ``path`` is
+    where its file lies, if that is not its place.
 
     Raises:
         PackMissing: the file is not there.
@@ -262,10 +271,8 @@ def read_trailer(weights: WeightStore, pack_id: str, *, path: str = "") -> list[
     if size < len(_MAGIC) + _END_BYTES:
         raise _corrupt(pack_id, f"{size} bytes are too few for a pack")
     end = read_pack(weights, pack_id, size - _END_BYTES, _END_BYTES, path=path)
-    if (
-        end[-len(_MAGIC) :] != _MAGIC
-        or read_pack(weights, pack_id, 0, len(_MAGIC), path=path) != _MAGIC
-    ):
+    start_magic = read_pack(weights, pack_id, 0, len(_MAGIC), path=path)
+    if end[-len(_MAGIC) :] != _MAGIC or start_magic != _MAGIC:
         raise _corrupt(pack_id, "it is incomplete, or of a format that this release does not know")
     footer, digest = end[: _FOOTER.size], end[_FOOTER.size : -len(_MAGIC)]
     _, _, records_bytes, count = _FOOTER.unpack(footer)

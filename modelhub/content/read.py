@@ -173,7 +173,7 @@ class Reader:
             data = memoryview(read_pack(self._weights, first.pack, first.offset, length))
         except PackMissing as missing:
             places, path = self._elsewhere(first.pack)
-            moved = [_moved_to(places, ref) for ref in run]
+            moved = [moved_to(places, ref) for ref in run]
             if None not in moved:
                 yield from self._moved_run([ref for ref in moved if ref is not None], at_hand)
                 return
@@ -219,7 +219,7 @@ class Reader:
         return decoded
 
 
-def _moved_to(places: Places, ref: ChunkRef) -> ChunkRef | None:
+def moved_to(places: Places, ref: ChunkRef) -> ChunkRef | None:
     """Where a chunk is now; a base that did not move with it is where it was."""
     if ref.digest not in places:
         return None

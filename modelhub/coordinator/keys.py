@@ -26,6 +26,7 @@ FORMAT = b"format"
 SEARCH = b"search"
 REINDEX = b"reindex"
 COLLECTION = b"collection"
+CHECK = b"check"
 
 _DIGITS = 12
 _LARGEST = 10**_DIGITS - 1
@@ -144,6 +145,11 @@ def intent(name: str, txid: str) -> bytes:
 def pin(name: str, txid: str, pack_id: str) -> bytes:
     """One row a pinned pack."""
     return _join(_shard(name), name, txid, pack_id)
+
+
+def kept(table: str, key: bytes, digest: str) -> bytes:
+    """Where the bytes with this digest are kept that a repair replaced in another row."""
+    return _join("quarantine", table, digest[:16], "") + key
 
 
 def intents_range(name: str | None = None) -> Range:

@@ -1,4 +1,4 @@
-"""What a collection knows of packs: in a private file, so that memory stays small."""
+"""What a collection, or a check, knows of a hub: in a private file, so that memory stays small."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from modelhub.content.manifest import ChunkRef
 from modelhub.records import PackRow
 
 _CACHE_KIB = 16 << 10
-_BATCH = 500
+BATCH = 500
+"""Rows that are handled at once."""
+
+
+DAMAGED = "damaged"
+"""The state of a row that cannot be read."""
 
 
 class Held(NamedTuple):
@@ -74,9 +79,13 @@ class Marks:
         named = ((pack, model) for pack in packs)
         self._db.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", named)
 
-    def hold(self, pack: str, row: PackRow, value: bytes) -> None:
-        """This is a pack's row."""
-        held = (pack, row.state, value, row.size_bytes)
+    def hold(self, pack: str, row: PackRow | None, value: bytes) -> None:
+        """This is a pack's row; None: it cannot be read."""
+        if row is None:
+            row = PackRow(state="live", size_bytes=0, token="")
+            held = (pack, DAMAGED, value, 0)
+        else:
+            held = (pack, row.state, value, row.size_bytes)
         self._db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", held)
         leads = ((pack, successor) for successor in row.successors)
         self._db.executemany("INSERT OR IGNORE INTO leads VALUES (?, ?)", leads)
@@ -131,7 +140,7 @@ class Marks:
     def every_name(self) -> Iterator[str]:
         """Every pack to which something refers."""
         after = ""
-        query = f"SELECT pack FROM named WHERE pack > ? ORDER BY pack LIMIT {_BATCH}"  # noqa: S608
+        query = f"SELECT pack FROM named WHERE pack > ? ORDER BY pack LIMIT {BATCH}"  # noqa: S608
         while found := self._db.execute(query, (after,)).fetchall():
             yield from (pack for (pack,) in found)
             after = found[-1][0]
@@ -222,7 +231,7 @@ class Marks:
         # Batch by batch, since rows may be changed while they are gone through.
         after = ""
         while found := self._db.execute(
-            f"{query} ORDER BY pack LIMIT {_BATCH}", (of, after)
+            f"{query} ORDER BY pack LIMIT {BATCH}", (of, after)
         ).fetchall():
             yield from (Held(*row) for row in found)
             after = found[-1][0]

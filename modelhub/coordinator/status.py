@@ -101,7 +101,7 @@ def _under_way(ctx: Context, damaged: list[CorruptData]) -> dict[str, Any]:
     """
     intents = models = changes = 0
     oldest = None
-    for name, attempts in sweep.remains(ctx, unreadable=damaged.append):
+    for name, attempts in sweep.remains(ctx, unreadable=lambda exc, _: damaged.append(exc)):
         intents += len(attempts)
         owing = [attempt.base for attempt in attempts if attempt.intent is not None]
         try:

@@ -33,12 +33,12 @@ class Remains:
 
 
 def remains(
-    ctx: Context, unreadable: Callable[[CorruptData], None] = lambda _: None
+    ctx: Context, unreadable: Callable[[CorruptData, bytes], None] = lambda *_: None
 ) -> Iterator[tuple[str, list[Remains]]]:
     """Every model with intents or pins, and its attempts.
 
-    A row that cannot be read keeps nobody from the others: it is told to ``unreadable`` and left
-    where it is, since nobody knows what relies on it.
+    A row that cannot be read keeps nobody from the others: ``unreadable`` is told why, and its key;
+    it is left where it is, since nobody knows what relies on it.
     """
     for name, of_model in groupby(_parsed(ctx, unreadable), key=lambda row: row[0]):
         attempts: dict[str, Remains] = {}
@@ -53,7 +53,7 @@ def remains(
 
 
 def _parsed(
-    ctx: Context, unreadable: Callable[[CorruptData], None]
+    ctx: Context, unreadable: Callable[[CorruptData, bytes], None]
 ) -> Iterator[tuple[str, str, str | None, bytes, Intent | Pin]]:
     for key, value in ctx.stores.rows.scan(keys.INTENTS, *keys.intents_range()):
         row: Intent | Pin
@@ -62,7 +62,7 @@ def _parsed(
             subject = f"an intent of {name} ({txid})"
             row = decode(value, Intent, subject) if pack is None else decode(value, Pin, subject)
         except CorruptData as exc:
-            unreadable(exc)
+            unreadable(exc, key)
         else:
             yield name, txid, pack, key, row
 

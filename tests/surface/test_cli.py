@@ -411,13 +411,36 @@ def test_verify_and_fsck_of_a_damaged_hub_say_what_and_end_with_one(
         findings = json.loads(result.stdout)["findings"]
         assert findings
         for finding in findings:
-            assert set(finding) == {"kind", "severity", "subject", "cause", "repair"}
+            assert set(finding) >= {"kind", "severity", "subject", "cause", "repair"}
         text = run(*args)
         assert text.exit_code == 1
         assert findings[0]["repair"] in text.stdout
         assert f"findings: {len(findings)}; checked: " in text.stdout
         assert text.stderr == ""
     assert run("admin", "fsck", "--no-data").exit_code == 0
+
+
+def test_fsck_repairs_what_it_can_and_counts_what_remains(
+    run: Run, two: Path, home: Path, tmp_path: Path
+) -> None:
+    pack = max(home.rglob("packs/*/*/*"), key=lambda path: path.stat().st_size)
+    damaged = bytearray(pack.read_bytes())
+    damaged[-60] ^= 1  # in its trailer
+    pack.chmod(0o644)
+    pack.write_bytes(damaged)
+    metrics = tmp_path / "fsck.prom"
+    fsck = ("admin", "fsck", "--metrics", str(metrics), "--format", "json")
+    assert run(*fsck).exit_code == 1
+    assert 'modelhub_fsck_findings{kind="pack-damaged",severity="error"} 1' in metrics.read_text()
+    for refused in (["--repair"], ["--dry-run"], ["--from", str(tmp_path)]):
+        assert run(*fsck, *refused).exit_code == 2
+    assert run("admin", "fsck", "--no-data", "--sample", "5").exit_code == 2
+    dry = run(*fsck, "--repair", "--dry-run")
+    assert (dry.exit_code, json.loads(dry.stdout)["repaired"]) == (1, 0)
+    done = as_json(run(*fsck, "--repair", "--yes"))
+    assert (done["repaired"], [one["repaired"] for one in done["findings"]]) == (1, [True])
+    assert "modelhub_fsck_remaining 0\n" in metrics.read_text()
+    assert as_json(run(*fsck, "--sample", "50", "--rate", "100", "--resume"))["findings"] == []
 
 
 def test_admin_init_makes_a_hub_once_and_says_which_tables_it_made(run: Run, home: Path) -> None:
