@@ -61,7 +61,7 @@ def sweep(door: Door, chunks: bool) -> None:
     door.answer(swept, text.sweep)
 
 
-@verb("admin fsck --no-data", "admin fsck --sample 5 --rate 50", "admin fsck --repair --dry-run")
+@verb("admin fsck --sample 5 --rate 50", "admin fsck --repair --dry-run")
 @click.option("--no-data", is_flag=True, help="Leave out reading every chunk.")
 @click.option("--sample", type=float, help="Read this percentage of all chunks, another each day.")
 @click.option("--rate", type=float, help="Read at most so many MiB a second.")
@@ -71,7 +71,7 @@ def sweep(door: Door, chunks: bool) -> None:
     "--from",
     "source",
     type=click.Path(exists=True, file_okay=False),
-    help="With --repair: a folder with the models' own files, for what is whole nowhere else.",
+    help="With --repair: a folder with the models' own files.",
 )
 @click.option("--dry-run", is_flag=True, help="With --repair: show what would be done.")
 @click.option(
@@ -95,8 +95,7 @@ def fsck(
 ) -> None:
     """Check everything that is stored, and repair it.
 
-    The log is never rewritten and nothing is thrown away: a damaged file that was made anew goes to
-    quarantine/, a row that was replaced is kept in the table system. Everybody goes on meanwhile.
+    No log is rewritten and nothing thrown away: old files go to quarantine/.
 
     Exits 1 where something is wrong that was not repaired.
     """

@@ -110,17 +110,24 @@ class PackCheck:
         if isinstance(found, CorruptData):
             # Where its pack is at fault, that one's mend is this one's.
             mend = Mend("content", version.manifest.pack)
-            self._check.report("manifest-damaged", of.id, found, mend)
+            self._report(of, "manifest-damaged", of.id, found, mend)
         elif not {*found.packs, version.manifest.pack} <= set(version.packs):
             cause = "it takes packs that its log entry does not name"
-            self._check.report("manifest-damaged", of.id, cause)
+            self._report(of, "manifest-damaged", of.id, cause)
         elif found.content != version.content:
-            self._check.report("manifest-damaged", of.id, "its files are not those of its entry")
+            self._report(of, "manifest-damaged", of.id, "its files are not those of its entry")
         else:
             for pack in found.wrong:
                 cause = f"it does not hold what {of.id} needs where it should"
                 subject = f"pack {pack} (used by {of.head.name})"
-                self._check.report("pack-damaged", subject, cause, Mend("content", pack))
+                self._report(of, "pack-damaged", subject, cause, Mend("content", pack))
+
+    def _report(
+        self, of: Due, kind: str, subject: str, cause: object, mend: Mend | None = None
+    ) -> None:
+        """Report what a version lacks, unless it was purged meanwhile."""
+        if not self._is_purged_now(of.head.name, of.number, of.number):
+            self._check.report(kind, subject, cause, mend)
 
     def _read_manifest(self, address: Address) -> _Contents | CorruptData:
         """What a manifest needs, and which packs do not hold it, by what they say of themselves."""
@@ -231,14 +238,15 @@ class PackCheck:
 
     def _is_needed(self, pack: str) -> bool:
         """Whether one of the versions that needed a pack does so now, as far as can be read."""
-        for model, first, last in self._marks.users(pack):
-            try:
-                state = read_head(self._ctx.stores.rows, model).state
-            except CorruptData:
-                return True
-            if not all(is_purged(state, number) for number in range(first, last + 1)):
-                return True
-        return False
+        users = self._marks.users(pack)
+        return not all(self._is_purged_now(*user) for user in users)
+
+    def _is_purged_now(self, model: str, first: int, last: int) -> bool:
+        try:
+            state = read_head(self._ctx.stores.rows, model).state
+        except CorruptData:
+            return False
+        return all(is_purged(state, number) for number in range(first, last + 1))
 
     def check_unneeded(self, *, whole: bool) -> None:
         """Rows and files that no version needs. ``whole``: all logs could be read."""

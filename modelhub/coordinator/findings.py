@@ -10,7 +10,6 @@ from modelhub.coordinator.context import Context
 from modelhub.errors import CorruptData, NotFound
 from modelhub.results import Finding, Health, Listing
 
-_FROM_BACKUP = "Restore it from a backup."
 _REPAIR = "Run `modelhub admin fsck --repair`"
 _NEW_PACK = f"{_REPAIR}: whole copies of its chunks go into a new pack; or restore a backup."
 _REMEDIES = {
@@ -19,7 +18,7 @@ _REMEDIES = {
     "metadata-damaged": f"{_REPAIR}, which has the text if search has; `modelhub edit` describes "
     "the version anew.",
     "lookup-missing": f"{_REPAIR}: until then a repeated request would not be recognised.",
-    "manifest-damaged": _FROM_BACKUP,
+    "manifest-damaged": _NEW_PACK,
     "pack-missing": _NEW_PACK,
     "pack-damaged": _NEW_PACK,
     "pack-condemned": f"{_REPAIR}, or `modelhub admin gc`.",
