@@ -141,7 +141,7 @@ def points(folder: Folder) -> list[Point]:
         data = _whole(folder, f"points/{name}/point.json")
         if data is not None:
             found.append(_decoded(data, Point, f"point.json of {name}"))
-    return found
+    return sorted(found, key=lambda point: point.cut)
 
 
 def chain(found: Iterable[Point], last: Point) -> list[Point]:

@@ -12,7 +12,7 @@ from modelhub.coordinator.findings import Check
 from modelhub.coordinator.log import Head, Sealed, head_of, open_row
 from modelhub.coordinator.state import SNAPSHOT_EVERY, apply, touched
 from modelhub.errors import CorruptData
-from modelhub.records import Edited, Published, Purged, State
+from modelhub.records import Edited, Floored, Published, Purged, State
 from modelhub.stores import Row
 
 
@@ -106,6 +106,8 @@ class CheckedLog:
     def _count_down(self, sealed: Sealed) -> None:
         """Versions are numbered one by one."""
         change = sealed.entry.change
+        if isinstance(change, Floored):
+            self._number = None  # the numbers below it are lost, and some are in no entry
         if not isinstance(change, Published):
             return
         if self._number is not None and change.number != self._number:

@@ -760,7 +760,8 @@ def test_nothing_is_found_on_a_hub_that_lives(
     fill(any_stores, sources)
     hub = opened(any_stores)
     hub.branch.create(A, "fix", at="2")
-    hub.push(A, written(tmp_path / "fix", {"fix.bin": drawn("fix")}), branch="fix")
+    fixed = files_of(f"{A}@2") | {"fix.bin": drawn("fix")}
+    hub.push(A, written(tmp_path / "fix", fixed), branch="fix")
     hub.merge(A, "fix")
     hub.rollback(A, to=1)
     hub.edit(f"{A}@2", title="edited")

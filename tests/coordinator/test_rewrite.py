@@ -44,11 +44,13 @@ def many(hub: Hub, folder: Path, name: str = A, count: int = COUNT) -> None:
         push(hub, folder, name, shared="s", own=f"{name}{seed}")
 
 
-def check(hub: Hub, folder: Path, name: str = A, count: int = COUNT) -> None:
+def check(
+    hub: Hub, folder: Path, name: str = A, count: int = COUNT, allowed: frozenset[str] = frozenset()
+) -> None:
     for seed in range(count):
         wanted = {"shared": data("s"), "own": data(f"{name}{seed}")}
         assert pulled(hub, folder, f"{name}@{seed + 1}") == wanted
-    assert not hub.fsck().findings
+    assert {finding.kind for finding in hub.fsck().findings} <= allowed
 
 
 def test_many_small_packs_of_a_model_become_one(
@@ -234,7 +236,7 @@ def test_wherever_a_rewriting_dies_the_next_run_finishes_it(tmp_path: Path) -> N
         try:
             dying.gc(trash_hours=0)
         except ProcessDied:
-            check(hub, tmp_path)
+            check(hub, tmp_path, allowed=frozenset({"pack-condemned", "pack-orphan"}))
         else:
             break
         hub.gc(trash_hours=0)
