@@ -52,14 +52,21 @@ class ReindexerScript:
     Args:
         name: of the run, and of the target that it begins.
         relayout: whether it wants documents of another form than the runs before it.
+        compares: whether it only compares the live target with the log, and makes no new one.
         mutation: what is wrong with it.
     """
 
     def __init__(
-        self, name: str, *, relayout: bool = False, mutation: TargetMutation | None = None
+        self,
+        name: str,
+        *,
+        relayout: bool = False,
+        compares: bool = False,
+        mutation: TargetMutation | None = None,
     ) -> None:
         self.name = name
         self._relayout = relayout
+        self._compares = compares
         self._mutation = mutation
         self._late = mutation is TargetMutation.LATE_REGISTRATION
 
@@ -160,11 +167,16 @@ class ReindexerScript:
         listed = stores.listed
         me = replace(me, standing=listed)
         if me.stage == "begin":
+            if self._compares:
+                return self._reading(self._compare(me))
             if listed.live == me.held.target:
                 return self._reading(self._note(me, "forget", target="", filled=False))
             return self._reading(replace(me, at="list_targets"))
         if me.stage == "drop":
-            doomed = tuple(name for name in me.doomed if name not in listed.targets)
+            # What was begun may be about to be registered.
+            begun = self._mutation is not TargetMutation.BEGUN_DROPPED and me.held.target
+            kept = {*listed.targets, begun}
+            doomed = tuple(name for name in me.doomed if name not in kept)
             return self._reading(self._dropping(replace(me, doomed=doomed)))
         return self._reading(self._changing(me))
 
@@ -254,6 +266,8 @@ class ReindexerScript:
 
     def _compared(self, me: Reindexer) -> Reindexer:
         me = replace(me, head=0, lacking=())
+        if self._compares:
+            return replace(me, at="list_targets", stage="drop", standing=Listed("", ()))
         return replace(me, at="read_targets", stage="register" if self._late else "swap")
 
     def _scan_log(self, me: Reindexer, stores: Stores) -> Call:
@@ -264,7 +278,7 @@ class ReindexerScript:
         return self._reading(replace(me, at="get_documents"))
 
     def _get_documents(self, me: Reindexer, stores: Stores) -> Call:
-        target = stores.target(me.held.target)
+        target = stores.target(self._filled(me))
         if target is None:
             return self._reading(self._end(me, "failed"))
         held = (*target.documents, *[0] * me.head)
@@ -273,8 +287,12 @@ class ReindexerScript:
         me = replace(me, lacking=lacking)
         return self._reading(replace(me, at="write_search") if lacking else self._compared(me))
 
+    def _filled(self, me: Reindexer) -> str:
+        """The target that is written to."""
+        return me.standing.live if self._compares else me.held.target
+
     def _write_search(self, me: Reindexer, stores: Stores) -> Call:
-        target = me.held.target
+        target = self._filled(me)
         if stores.target(target) is None:
             return self._reading(self._end(me, "failed"))
         newest = touched(me.head)

@@ -30,6 +30,7 @@ class Reindex(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         publishers: how many clients there are, each of which publishes one version.
         runs: for each run of the re-index, whether it wants documents of another form.
+        comparisons: how many runs there are besides that only compare.
         versions: how many versions there are at first.
         swapped: whether a run before all others died when it had swapped.
         faults: how many writes may get lost or come late.
@@ -38,6 +39,7 @@ class Reindex(msgspec.Struct, frozen=True, kw_only=True):
 
     publishers: int
     runs: tuple[bool, ...]
+    comparisons: int = 0
     versions: int = 1
     swapped: bool = False
     faults: int = 0
@@ -57,7 +59,11 @@ class Reindexing(Turns[Stores]):
             ReindexerScript(f"r{number}", relayout=relayout, mutation=mutation)
             for number, relayout in enumerate(configuration.runs, 1)
         ]
-        scripts: list[Script[Any, Stores]] = [*publishers, *runs]
+        comparisons = [
+            ReindexerScript(f"c{number}", compares=True, mutation=mutation)
+            for number in range(1, configuration.comparisons + 1)
+        ]
+        scripts: list[Script[Any, Stores]] = [*publishers, *runs, *comparisons]
         self._ending = len(scripts)
         if configuration.sweeper:
             scripts.append(SweeperScript("sweeper", mutation))
@@ -143,6 +149,7 @@ REINDEXES: Mapping[str, Reindex] = {
     "two runs and a publisher": Reindex(publishers=1, runs=(False, False)),
     "a run that gives up another's target": Reindex(publishers=1, runs=(False, True)),
     "runs alone": Reindex(publishers=0, runs=(False, True), faults=1),
+    "a run and one that compares": Reindex(publishers=1, runs=(False,), comparisons=1),
     "two runs after one that died": Reindex(publishers=0, runs=(False, False), swapped=True),
 }
 """What is explored at every run, each to its end."""
@@ -158,5 +165,6 @@ TARGETS_CAUGHT_BY: Mapping[TargetMutation, str] = {
     TargetMutation.UNVERSIONED: "a run and two publishers",
     TargetMutation.DROPPED_UNSEEN: "two runs and a publisher",
     TargetMutation.LISTED_UNSEEN: "two runs and a publisher",
+    TargetMutation.BEGUN_DROPPED: "a run and one that compares",
 }
 """The configuration, of all these, that shows each mutation to be wrong."""

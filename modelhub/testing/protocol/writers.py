@@ -18,6 +18,7 @@ class TargetMutation(Enum):
     UNVERSIONED = "documents filled in without external versions"
     DROPPED_UNSEEN = "targets dropped on a listing from before another run took over"
     LISTED_UNSEEN = "the list of targets changed by a run that has lost its lease"
+    BEGUN_DROPPED = "a target that was begun dropped by a comparison, before it is registered"
 
 
 class Writer(Actor, frozen=True):
