@@ -281,6 +281,8 @@ class _Run:
         for held in self._marks.rows("moved"):
             row = decode(held.value, PackRow, f"the row of pack {held.pack}")
             if row.trash:
+                if self._marks.is_file(held.pack):
+                    self._to_trash(held.pack, row)  # An earlier run did not get to it.
                 continue
             # The place first: a reader that does not find the file looks for it there.
             row = replace(row, trash=self._place(held.pack))

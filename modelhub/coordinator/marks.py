@@ -74,6 +74,17 @@ class Marks:
         """Whether any does."""
         return self._has("pinned", "pack", pack)
 
+    def is_awaited(self, pack: str) -> bool:
+        """Whether a condemned row names it: somebody else is filling it."""
+        return (
+            self._db.execute(
+                "SELECT 1 FROM leads JOIN held USING (pack)"
+                " WHERE successor = ? AND state = 'condemned'",
+                (pack,),
+            ).fetchone()
+            is not None
+        )
+
     def name(self, packs: Iterable[str], model: str) -> None:
         """A version of this model refers to these packs."""
         named = ((pack, model) for pack in packs)
@@ -144,6 +155,10 @@ class Marks:
         while found := self._db.execute(query, (after,)).fetchall():
             yield from (pack for (pack,) in found)
             after = found[-1][0]
+
+    def is_file(self, pack: str) -> bool:
+        """Whether there is."""
+        return self._has("files", "pack", pack)
 
     def orphans(self) -> Iterator[tuple[str, int]]:
         """The files that have no row, and to which nothing refers, with their sizes."""

@@ -117,7 +117,11 @@ def rewrite(
     Only after the scan that followed the condemning; ``marks`` knows what it saw. A pack that is
     rewritten alone has to be mostly dead.
     """
-    free = [held for held in group.packs if not marks.is_pinned(held.pack)]
+    free = [
+        held
+        for held in group.packs
+        if not (marks.is_pinned(held.pack) or marks.is_awaited(held.pack))
+    ]
     give_up(ctx, [held for held in group.packs if held not in free])
     copying = _Copying(ctx, marks, group.successor, policy, touch)
     try:
