@@ -275,7 +275,7 @@ def successors_are_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rewritten_uncondemned(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(_ctx: Context, found: Sequence[Held]) -> rewrite.Group:
-        return rewrite.Group(rewrite.new_pack_id(), tuple(found))
+        return rewrite.Group("0" * 32, tuple(found))
 
     monkeypatch.setattr(rewrite, "condemn", changed)
 

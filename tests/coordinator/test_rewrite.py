@@ -10,6 +10,7 @@ import pytest
 from modelhub.content.pack import read_trailer
 from modelhub.coordinator import rewrite
 from modelhub.coordinator.context import Stores
+from modelhub.errors import Unavailable
 from modelhub.hub import Hub
 from modelhub.testing.crashes import open_process
 from modelhub.testing.faults import Call, Outcome, ProcessDied
@@ -246,3 +247,20 @@ def test_wherever_a_rewriting_dies_the_next_run_finishes_it(tmp_path: Path) -> N
         assert "condemned" not in states(stores).values()
         at += 2
     assert at > 50
+
+
+def test_a_file_that_a_dead_run_left_in_its_place_is_moved_by_the_next(
+    hub: Hub, any_stores: Stores, tmp_path: Path
+) -> None:
+    """It died when the row said where in the trash the file goes, and before the file went."""
+    many(hub, tmp_path)
+    dying, _ = open_process(
+        any_stores, lambda call: Outcome.FAILS_BEFORE if call.method == "move" else Outcome.OK
+    )
+    with pytest.raises(Unavailable):
+        dying.gc(trash_hours=0)
+    hub.gc(trash_hours=0)
+    moved = {pack for pack, state in states(any_stores).items() if state == "moved"}
+    assert len(moved) == COUNT
+    assert not moved & files(any_stores).keys()
+    check(hub, tmp_path)

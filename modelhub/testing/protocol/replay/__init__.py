@@ -11,8 +11,9 @@ what the model says::
     replay(first, walk(first, seed=1), folder)  # raises Drift where they part
 
 ``calls`` says which store call is which step; whoever adds a call to the coordinator adds it there
-and, where it matters to others, to the models. The collector has no part of the coordinator yet:
-what it does to packs is done to their rows.
+and, where it matters to others, to the models. The collector of ``Protocol`` takes away whatever it
+likes: what it does to packs is done to their rows. ``reindexed`` and ``collected`` do the same with
+walks of the models of re-indexing and of collection.
 """
 
 from modelhub.testing.protocol.replay.stage import replay

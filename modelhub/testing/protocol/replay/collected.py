@@ -11,32 +11,27 @@ Nobody reads: what readers do is for the models alone.
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from modelhub.content.pack import pack_path
-from modelhub.coordinator import collect, keys, rewrite, storing, sweep, transaction
+from modelhub.coordinator import keys
 from modelhub.errors import AlreadyExists, NotFound
 from modelhub.hub import Hub
-from modelhub.records import Intent, PackRow, Pin, decode, encode
+from modelhub.records import Intent, Pin, decode, encode
 from modelhub.results import Version
 from modelhub.rules import RetentionRule
-from modelhub.testing.protocol.bystanders import Changer
 from modelhub.testing.protocol.collected import CreateFile, PutPin, Stores
 from modelhub.testing.protocol.collecting import Collector
 from modelhub.testing.protocol.collection import Collecting, Collection, State
 from modelhub.testing.protocol.explore import Step
 from modelhub.testing.protocol.replay.calls import (
-    IN_SILENCE,
     MODEL,
     Answer,
     Part,
@@ -45,8 +40,16 @@ from modelhub.testing.protocol.replay.calls import (
     doubled,
     unsure,
 )
+from modelhub.testing.protocol.replay.collecting_calls import (
+    RUN_CALLS,
+    WRITER_CALLS,
+    Rewritten,
+    as_in_the_model,
+    placed_in_run,
+    placed_in_sweep,
+    placed_in_writer,
+)
 from modelhub.testing.protocol.replay.collecting_walks import (
-    Trashed,
     memory,
     skips_second,
     walk,
@@ -69,50 +72,6 @@ from modelhub.testing.protocol.turns import DONE, Write
 
 __all__ = ["RUN_CALLS", "WRITER_CALLS", "replay", "walk"]
 
-RUN_CALLS: Mapping[str, Part] = {
-    "scan intents": Part("scan_intents"),
-    "scan log (all)": Part("scan_log"),
-    "scan packs": Part("scan_packs"),
-    "check_and_put log": Part("put_log"),
-    "check_and_put packs (condemned)": Part("condemn_pack"),
-    "check_and_put packs (live)": Part("revive_pack"),
-    "check_and_put packs (deleting)": Part("delete_pack"),
-    "check_and_put packs (none, deleting)": Part("claim_file"),
-    "check_and_put packs (none, live)": Part("register_pack"),
-    "check_and_put packs (gone)": Part("bury_pack"),
-    "check_and_put packs (moved)": Part("move_pack"),
-    "check_and_put packs (trash)": Part("move_file", 0),
-    "weights move": Part("move_file", 1),
-    "weights list (trash)": Part("list_trash"),
-    "weights remove": Part("remove_file"),
-    "weights create": Part("write_pack", 0),
-    "weights write": Part("write_pack", 1),
-    "weights commit": Part("write_pack", 2),
-    "weights size (just written)": Part("write_pack", 3),
-}
-"""Each call of a collection, and the step that it is part of; ``list_trash`` is none."""
-
-WRITER_CALLS: Mapping[str, Part] = {
-    "scan log": Part("read_head"),
-    "get_many chunks": Part("hints"),
-    "get_many intents": Part("put_pins", 0),
-    "put_many intents (intent)": Part("put_pins", 1),
-    "put_many intents (pins)": Part("put_pins", 1),
-    "get_many packs": Part("read_packs"),
-    "get packs (in doubt)": Part("read_packs"),
-    "check_and_put packs (standing)": Part("revive_pack"),
-    "check_and_put packs": Part("register_pack"),
-    "weights create": Part("write_pack", 0),
-    "weights write": Part("write_pack", 1),
-    "weights commit": Part("write_pack", 2),
-    "weights size (just written)": Part("write_pack", 3),
-    "check_and_put log": Part("put_log"),
-    "get log (in doubt)": Part("read_log"),
-    "delete_many intents (intent)": Part("remove_pins"),
-    "delete_many intents (pins)": Part("remove_pins"),
-}
-"""The same of publishers; ``hints`` is no step."""
-
 _SCANS = ("scan_intents", "scan_log", "scan_packs")
 _ANSWERS: dict[str, Answer] = {"ok": Request.make, "late": unsure, "doubled": doubled}
 _AT_ONCE = (RetentionRule(deleted_days=0),)
@@ -132,77 +91,20 @@ def replay(configuration: Collection, steps: Sequence[Step[State]], folder: Path
         Drift: see ``follow``.
     """
     model = Collecting(configuration)
-    rewritten: dict[str, tuple[tuple[str, ...], str]] = {}
+    rewritten: Rewritten = {}
     return follow(
         configuration,
         model.initial(),
         steps,
         lambda: _Stage(model, folder, rewritten),
-        _named(rewritten),
+        as_in_the_model(rewritten),
     )
-
-
-@contextmanager
-def _named(rewritten: Mapping[str, tuple[tuple[str, ...], str]]) -> Iterator[None]:
-    """What processes make gets the names that it has in the model; runs do their actors' part.
-
-    ``rewritten`` is what each rewriter is to rewrite, and to which pack.
-    """
-    counts: Counter[tuple[str, str]] = Counter()
-    run = collect._Run
-    condemn_to_rewrite = run._condemn_to_rewrite
-
-    def name() -> str:
-        return threading.current_thread().name
-
-    def txid() -> str:
-        me = name().partition(":")[0]
-        counts["attempts", me] += 1
-        return f"{me}.{counts['attempts', me]}"
-
-    def pack() -> str:
-        if name() in rewritten:
-            return pack_id(rewritten[name()][1])
-        me, _, home = name().partition(":")
-        counts["packs", me] += 1
-        return pack_id(home or f"{me}-{counts['packs', me]}")
-
-    def chosen(self: collect._Run) -> list[rewrite.Group]:
-        """What is worth rewriting: to a collector nothing, to a rewriter what it is about."""
-        if name() not in rewritten:
-            return []
-        packs = rewritten[name()][0]
-        live = [held for held in self._marks.rows("live") if pack_name(held.pack) in packs]
-        with (
-            patch.object(type(self._marks), "faded", lambda _: iter(())),
-            patch.object(type(self._marks), "small", lambda *_: (("", one) for one in live)),
-            patch.object(rewrite, "FEWEST", 1),
-            patch.object(rewrite, "batches", lambda small: [list(small)]),
-        ):
-            return condemn_to_rewrite(self)
-
-    def for_collectors(method: str) -> Callable[..., Any]:
-        done = getattr(run, method)
-        return lambda *args: None if name() in rewritten else done(*args)
-
-    with ExitStack() as stack:
-        for place in (transaction, sweep):
-            stack.enter_context(patch.object(place, "new_txid", txid))
-        for module in (storing, rewrite):
-            stack.enter_context(patch.object(module, "new_pack_id", pack))
-        stack.enter_context(patch.object(rewrite, "DEAD_SHARE", 0.0))
-        stack.enter_context(patch.object(run, "_condemn_to_rewrite", chosen))
-        for method in ("_condemn", "_delete", "_bury", "_empty_trash"):
-            stack.enter_context(patch.object(run, method, for_collectors(method)))
-        yield
 
 
 class _Stage(Staged[Stores]):
     """A hub with publishers, deleters, a sweeper, collectors and rewriters."""
 
-    def __init__(
-        self, model: Collecting, folder: Path, rewritten: dict[str, tuple[tuple[str, ...], str]]
-    ) -> None:
+    def __init__(self, model: Collecting, folder: Path, rewritten: Rewritten) -> None:
         super().__init__()
         self._model = model
         self._folder = folder
@@ -249,20 +151,20 @@ class _Stage(Staged[Stores]):
     # --- processes -----------------------------------------------------------------------------
 
     def start(self, name: str) -> Process:
-        placed: Any = _placed_in_run
+        placed: Any = placed_in_run
         if name.startswith("c"):
             verb: Callable[[Hub], object] = partial(Hub.gc, rules=self._retention, trash_hours=0)
         elif name.startswith("r"):
             verb = Hub.gc
         elif name == "sweeper":
-            verb, placed = Hub.sweep, _placed_in_sweep
+            verb, placed = Hub.sweep, placed_in_sweep
         elif name in {"delete", "undelete"}:
-            verb, placed = partial(getattr(Hub, name), revision=f"{MODEL}@1"), _placed_in_writer
+            verb, placed = partial(getattr(Hub, name), revision=f"{MODEL}@1"), placed_in_writer
         else:
             task = self._tasks[name]
             chunks = [*([task.chunk] if task.hint else []), f"only in {name}"]
             path = source(self._folder, name, chunks)
-            verb, placed = partial(Hub.push, name=MODEL, path=path), _placed_in_writer
+            verb, placed = partial(Hub.push, name=MODEL, path=path), placed_in_writer
         return Process(name, verb, self._stores, placed, open_hub)
 
     def act(self, before: State, steps: Sequence[Step[State]]) -> None:
@@ -318,10 +220,7 @@ class _Stage(Staged[Stores]):
         if not self._needs_none(step, me):
             self._answer(step, self._read(step, me, after))
         while process.pending and process.pending.action == "hints":
-            found = self._hints[step.actor]
-            process.answer(
-                lambda call: {key: value for key, value in found.items() if key in call.args[1]}
-            )
+            process.answer(partial(_told, self._hints[step.actor]))
         if after.at != DONE:
             assert process.pending, f"{step.actor} was to go on, and {ending(process)}"
         elif after.told in {"ok", "refused"}:
@@ -393,39 +292,43 @@ class _Stage(Staged[Stores]):
 
     def _collect(self, before: State, step: Step[State], me: Collector, after: Collector) -> None:
         if step.action == "read_head":
-            self._early.discard(step.actor)
-            self._retention = _AT_ONCE if after.at == "put_log" else ()
-            self._begin(step)
-            if after.at == "put_log":
-                self._early.add(step.actor)
-                self._make(step, "scan_intents")
-                self._make(step, "scan_log")
-            return
-        if step.action == "list_files":
-            return
-        if step.action in {"scan_intents", "scan_log"} and me.marking == 1:
+            self._begin_to_collect(step, after)
+        elif step.action in {"scan_intents", "scan_log"} and me.marking == 1:
+            # A run that purges marked before it did.
             if step.actor not in self._early:
                 self._answer(step)
-            return
-        if step.action in _SCANS:
-            if not self._scanned(step, me, after):
-                return
-        elif not self._is_idle(before, step):
-            self._change(step)
+        elif step.action in _SCANS:
+            if self._scanned(step, me, after):
+                self._go_on(step, me, after)
+        elif step.action != "list_files":
+            if not self._is_idle(before, step):
+                self._change(step)
+            self._go_on(step, me, after)
+
+    def _begin_to_collect(self, step: Step[State], after: Collector) -> None:
+        purges = after.at == "put_log"
+        self._retention = _AT_ONCE if purges else ()
+        self._begin(step)
+        self._early.discard(step.actor)
+        if purges:
+            self._early.add(step.actor)
+            self._make(step, "scan_intents")
+            self._make(step, "scan_log")
+
+    def _go_on(self, step: Step[State], me: Collector, after: Collector) -> None:
+        """What belongs to no step: a second marking that the model spares itself, the trash."""
         if step.outcome != "ok":
             self._die(step)
             return
         if skips_second(me, after, step.outcome):
             for scan in _SCANS:
                 self._make(step, scan)
-        removes = [job.pack for job in after.jobs if job.action == "remove_file"]
+        over = after.runs != me.runs
         call = self.process(step).pending
-        if after.at == "remove_file" and call and call.action == "list_trash":
-            self.process(step).answer(partial(_listed, removes))
-        if after.runs != me.runs:
-            call = self.process(step).pending
-            if call and call.action == "list_trash":
-                self.process(step).answer(partial(_listed, ()))
+        if call and call.action == "list_trash" and (over or after.at == "remove_file"):
+            removed = [job.pack for job in after.jobs if job.action == "remove_file"]
+            self.process(step).answer(partial(_listed, removed))
+        if over:
             self._over(step)
 
     def _over(self, step: Step[State]) -> None:
@@ -503,41 +406,12 @@ def _made(call: Request) -> None:
         call.make()
 
 
+def _told(found: Mapping[bytes, bytes], call: Request) -> dict[bytes, bytes]:
+    """The hints that a publisher asks for, as they were in the beginning."""
+    return {key: value for key, value in found.items() if key in call.args[1]}
+
+
 def _listed(packs: Sequence[str], call: Request) -> list[Any]:
     """The files of these packs, in their order: the time of all others is not over."""
     found = {pack_name(info.path[-32:]): info for info in call.make()}
     return [found[pack] for pack in packs if pack in found]
-
-
-def _placed_in_run(call: Request, before: Request | None) -> Part | None:
-    """Which step a call of a collection is part of."""
-    name = call.name
-    if name == "scan log" and call.args[1] == keys.log_from("")[0]:
-        call.name += " (all)"
-    elif name.startswith("check_and_put packs"):
-        row = decode(call.args[3], PackRow, "a row")
-        kind = "trash" if row.state == "moved" and row.trash else row.state
-        call.name = f"check_and_put packs ({'none, ' * (call.args[2] is None)}{kind})"
-    elif name == "weights list" and call.args[0] == "trash":
-        call.name += " (trash)"
-    elif name == "weights size" and before is not None and before.name == "weights commit":
-        call.name += " (just written)"
-    return RUN_CALLS.get(call.name, IN_SILENCE)
-
-
-def _placed_in_writer(call: Request, before: Request | None) -> Part | None:
-    """Which step a call of a publisher, or of who deletes, is part of."""
-    if before is not None:
-        if call.name == "get log" and before.name == "check_and_put log":
-            call.name += " (in doubt)" if before.answer is not True else ""
-        elif call.name == "get packs" and before.name.startswith("check_and_put packs"):
-            call.name += " (in doubt)"
-        elif call.name == "weights size" and before.name == "weights commit":
-            call.name += " (just written)"
-    if threading.current_thread().name in {"delete", "undelete"} and "intents" in call.name:
-        return IN_SILENCE  # nothing is pinned
-    return WRITER_CALLS.get(call.name, IN_SILENCE)
-
-
-def _placed_in_sweep(call: Request, _before: Request | None) -> Part | None:
-    return Part("sweep") if call.name == "scan intents" else IN_SILENCE

@@ -14,6 +14,7 @@ walk takes only what both can do:
 - Puts are tried as often as the coordinator tries them. Pins that were acknowledged are not put
   again.
 - Who follows to a condemned pack brings it back before it sees what that holds.
+- After a lost attempt nobody follows: what was rewritten since then is stored anew.
 - A publisher that reads several rows reads them at once, the last of which alone may be condemned.
 - Nobody gives up after a few lost attempts.
 """
@@ -22,12 +23,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from modelhub.coordinator import log, packs, transaction
 from modelhub.testing.protocol.bystanders import Changer
 from modelhub.testing.protocol.collected import PACKS, TRASH, Rows, Stores, facts, named
-from modelhub.testing.protocol.collecting import Collector
+from modelhub.testing.protocol.collecting import Collector, Job
 from modelhub.testing.protocol.collection import Collecting, Collection, State
 from modelhub.testing.protocol.explore import Step
 from modelhub.testing.protocol.reusers import Publisher
@@ -131,19 +132,17 @@ class _Limits:
 
     def allow(self, state: State, step: Step[State]) -> bool:
         """Whether it can take ``step`` from ``state``."""
-        if step.actor in self._dying:
-            return step.outcome in {"crash", "lands"}
-        if step.outcome in {"lands", "crash"}:
-            return True
-        me, after = (memory(self._model, one, step.actor) for one in (state, step.state))
-        if isinstance(me, Publisher) and isinstance(after, Publisher):
-            return self._publishes(state, step, me, after)
-        if isinstance(me, Changer):
-            return self._tried(step, after)
-        if isinstance(me, Collector) and isinstance(after, Collector):
-            return self._collects(state, step, me, after)
-        if isinstance(me, Rewriter) and isinstance(after, Rewriter):
-            return self._rewrites(state, step, me, after)
+        if step.outcome in {"lands", "crash"} or step.actor in self._dying:
+            return step.outcome in {"lands", "crash"}
+        match memory(self._model, state, step.actor), memory(self._model, step.state, step.actor):
+            case Publisher() as me, Publisher() as after:
+                return self._publishes(state, step, me, after)
+            case Changer(), after:
+                return self._tried(step, after)
+            case Collector() as me, Collector() as after:
+                return self._collects(state, step, me, after)
+            case Rewriter() as me, Rewriter() as after:
+                return self._rewrites(state, step, me, after)
         return True
 
     def take(self, state: State, step: Step[State]) -> None:
@@ -182,6 +181,8 @@ class _Limits:
             row = state.stores.pack(me.doubts[0]).row
             if row.state == "condemned" and after.at != "revive_pack":
                 return False
+            if row.state == "moved" and me.before:
+                return False
         if step.action == "read_packs" and me.at == "read_packs" and len(me.doubts) > 1:
             return after.at == "read_packs" and len(after.doubts) < len(me.doubts)
         return self._tried(step, after)
@@ -205,15 +206,17 @@ class _Limits:
             return me.number not in facts(stores.log).retained
         if step.action == "scan_log" and me.marking == 1 and step.actor in self._early:
             return self._early[step.actor] == (after.pinned, after.needed)
-        if step.action == "move_file" and stores.pack(step.subject).row.state == "moved":
-            late = step.subject in self._trashed and step.subject not in self._known[step.actor]
-            if late and stores.pack(step.subject).where == PACKS:
-                return False
-        if step.action == "scan_packs" and after.at != "scan_packs" and me.marking == 1:
-            rows = stores.rows() | dict(me.rows)
-            if _first_calls(me.pinned, me.needed, rows) != _jobs(
-                after, {"condemn_pack", "revive_pack"}
-            ):
+        pack = stores.pack(step.subject)
+        if step.action == "move_file" and (pack.row.state, pack.where) == ("moved", PACKS):
+            return pack.name not in self._trashed or pack.name in self._known[step.actor]
+        return self._marks(state, step, me, after)
+
+    def _marks(self, state: State, step: Step[State], me: Collector, after: Collector) -> bool:
+        """Whether what comes of a marking is what comes of it in the coordinator."""
+        stores = state.stores
+        if step.action == "scan_packs" and me.marking == 1 and after.at != "scan_packs":
+            foreseen = _first_calls(me.pinned, me.needed, stores.rows() | dict(me.rows))
+            if foreseen != _jobs(after, {"condemn_pack", "revive_pack"}):
                 return False
         if step.action == "scan_packs" and me.marking == 2:
             doomed = {
@@ -221,14 +224,13 @@ class _Limits:
                 for job in me.doomed
                 if job.action == "delete_pack"
             }
-            found = _reached({*me.pinned, *me.needed}, stores.rows())
-            foreseen = self._last_calls(stores, found, doomed, self._files[step.actor])
-            return foreseen == self._flat(after, stores)
+            kept = _reached({*me.pinned, *me.needed}, stores.rows())
+            foreseen = self._last_calls(stores, kept, doomed, self._files[step.actor])
+            return foreseen == _flat(after, stores)
         if skips_second(me, after, step.outcome):
             now = step.state.stores
-            found = _reached(_referred(now), now.rows())
-            foreseen = self._last_calls(now, found, {}, now.within(PACKS))
-            return foreseen == self._flat(after, now)
+            kept = _reached(_referred(now), now.rows())
+            return self._last_calls(now, kept, {}, now.within(PACKS)) == _flat(after, now)
         return True
 
     def _last_calls(
@@ -251,33 +253,6 @@ class _Limits:
         for pack, row in sorted(rows.items()):
             if row.state == "moved" and (pack not in self._trashed or pack in files):
                 calls.append(("move_file", pack))
-        return calls
-
-    def _flat(self, me: Collector, stores: Stores) -> Calls:
-        """What the model does; what cannot change anything any more is left out."""
-        calls: Calls = []
-        removed: Calls = []
-        for job in me.jobs:
-            pack = stores.pack(job.pack)
-            match job.action:
-                case "delete_pack":
-                    calls.append((job.action, job.pack))
-                    if pack.row == job.row:
-                        calls += [("move_file", job.pack), ("bury_pack", job.pack)]
-                case "claim_file" if not pack.row.state:
-                    calls += [(job.action, job.pack), ("move_file", job.pack)]
-                    calls.append(("bury_pack", job.pack))
-                case "move_file" if job.row.state == "deleting":
-                    if pack.row.state == "deleting":
-                        calls += [("move_file", job.pack), ("bury_pack", job.pack)]
-                case "move_file" if pack.where == PACKS:
-                    calls.append(("move_file", job.pack))
-                case "revive_pack":
-                    calls.append((job.action, job.pack))
-                case "remove_file":
-                    removed.append((job.action, job.pack))
-            if removed and calls and job.action != "remove_file":
-                return [("remove_file", "too early")]
         return calls
 
     def _note(self, state: State, step: Step[State], me: Collector, after: Collector) -> None:
@@ -328,6 +303,34 @@ def _is_unsettled(step: Step[State], after: Actor) -> bool:
 
 def _try(step: Step[State]) -> tuple[str, str, str]:
     return step.actor, step.action, step.subject
+
+
+def _flat(me: Collector, stores: Stores) -> Calls:
+    """What the model does; what cannot change anything any more is left out.
+
+    Files are removed after all else, or nothing is like it.
+    """
+    calls = [call for job in me.jobs for call in _calls_of(job, stores)]
+    actions = [job.action == "remove_file" for job in me.jobs]
+    return calls if actions == sorted(actions) or not calls else [("remove_file", "too early")]
+
+
+def _calls_of(job: Job, stores: Stores) -> Calls:
+    """What the coordinator does of a job, beside removing files."""
+    pack = stores.pack(job.pack)
+    burial = [("move_file", job.pack), ("bury_pack", job.pack)]
+    match job.action:
+        case "delete_pack":
+            return [(job.action, job.pack), *(burial if pack.row == job.row else [])]
+        case "claim_file":
+            return [] if pack.row.state else [(job.action, job.pack), *burial]
+        case "move_file" if job.row.state == "deleting":
+            return burial if pack.row.state == "deleting" else []
+        case "move_file":
+            return burial[:1] if pack.where == PACKS else []
+        case "revive_pack":
+            return [(job.action, job.pack)]
+    return []
 
 
 def _is_of_use(stores: Stores, me: Collector, step: Step[State]) -> bool:

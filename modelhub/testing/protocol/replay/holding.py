@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from blake3 import blake3
-from msgspec.structs import replace
 
+from modelhub import records
 from modelhub.backends.memory import MemoryRows, MemorySearch, MemoryWeights
 from modelhub.content.manifest import ChunkRef
 from modelhub.content.pack import PackWriter, TrailerRecord, pack_path, read_pack, read_trailer
@@ -153,8 +153,12 @@ def _complete(stores: context.Stores, pack: Pack) -> None:
     successors = tuple(map(pack_id, pack.row.successors))
     for successor in pack.row.successors:
         _store_all(stores, pack.name, successor, ())
-    state = "moved" if successors else "live"
-    row = PackRow(state=state, size_bytes=size, token=pack.name, successors=successors)
+    row = PackRow(
+        state="moved" if successors else "live",
+        size_bytes=size,
+        token=pack.name,
+        successors=successors,
+    )
     _put_row(stores, row, pack.name)
 
 
@@ -163,7 +167,7 @@ def _put_row(stores: context.Stores, row: PackRow, name: str) -> None:
 
 
 def _store_all(stores: context.Stores, of: str, name: str, chunks: Iterable[str]) -> int:
-    """A pack of what ``of`` holds, but for chunks that are not named, and of those that it lacks."""
+    """A pack of these chunks, of a, and of what else ``of`` holds that no model knows of."""
     weights, path = stores.weights, pack_path(pack_id(name))
     held: list[tuple[TrailerRecord, bytes]] = []
     with suppress(CorruptData):
@@ -229,7 +233,7 @@ class Mirror:
                 case Published(number=number, version=version):
                     at = model, entry.seq
                     if at not in self._places:
-                        self._places[at] = self._placed(entry.txid, version)
+                        self._places[at] = self._placed(version)
                     packs = tuple(sorted(map(pack_name, version.packs)))
                     yield Entry(entry.txid, "publish", number, self._places[at], packs)
                 case Deleted(numbers=(number,)):
@@ -243,7 +247,7 @@ class Mirror:
                 case _:
                     raise AssertionError(f"no model has an entry like {entry}")
 
-    def _placed(self, txid: str, version: VersionRecord) -> tuple[collected.Place, ...]:
+    def _placed(self, version: VersionRecord) -> tuple[collected.Place, ...]:
         manifest = manifest_at(self._ctx, version.manifest)
         places = set()
         for ref in manifest.every_chunk():
@@ -303,6 +307,6 @@ def _trailer(weights: object, name: str, path: str) -> list[TrailerRecord]:
 
 
 @lru_cache(maxsize=10_000)
-def _entry(value: bytes):  # type: ignore[no-untyped-def]
+def _entry(value: bytes) -> tuple[records.Entry, str]:
     # The same rows are looked at after every step.
     return unseal(value, "a log row")
