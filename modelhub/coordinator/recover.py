@@ -25,7 +25,7 @@ from modelhub.coordinator.backup_rows import Source
 from modelhub.coordinator.context import Context, Progress, ignore_progress
 from modelhub.coordinator.lease import Lease
 from modelhub.coordinator.log import Head, Sealed, head_of, open_row, read_head
-from modelhub.coordinator.packs import elsewhere, register, row_of
+from modelhub.coordinator.packs import elsewhere, register, row_of, standing
 from modelhub.coordinator.publish import lookup_keys
 from modelhub.coordinator.settle import change_row
 from modelhub.coordinator.state import SNAPSHOT_EVERY, is_purged
@@ -87,7 +87,7 @@ def restore_hub(
         bootstrap.initialise(ctx)
         lease = Lease(ctx, keys.COLLECTION, Collecting, "collection or backup")
         try:
-            return run.run()
+            return run.run(lease.renew)
         finally:
             lease.end()
 
@@ -144,6 +144,7 @@ class _Run:
         self._at = at
         self._progress = progress
         self._dry_run = dry_run
+        self._renew: Callable[[], None] = lambda: None
         self._models = self._versions = self._entries = self._packs = self._bytes = 0
         self._current: list[str] = []
         self._differ: list[str] = []
@@ -151,12 +152,14 @@ class _Run:
         self._taken: list[str] = []
         self._had: dict[str, bool] = {}
 
-    def run(self) -> Restored:
-        """Model after model."""
+    def run(self, renew: Callable[[], None] = lambda: None) -> Restored:
+        """Model after model; ``renew`` prolongs the lease."""
+        self._renew = renew
         for model in self._found():
             if model.head is None:
                 continue
             self._restore(model)
+            self._renew()
             self._progress("restore models", self._models, 0)
         return Restored(
             point=self._point.name,
@@ -194,30 +197,30 @@ class _Run:
         if not log:
             return model
         newest = log[0][2]
-        standing = self._standing(name)
-        if standing is None or standing.seq == 0:
+        known = self._known(name)
+        if known is None or known.seq == 0:
             model.head = Head(name, 0, "", newest.entry.time, head_of(name, []).state, {})
             return model
-        common = min(standing.seq, newest.entry.seq)
-        ours = self._hub_digest(name, common, standing)
+        common = min(known.seq, newest.entry.seq)
+        ours = self._hub_digest(name, common, known)
         theirs = next(sealed.digest for _, _, sealed in log if sealed.entry.seq == common)
         if ours != theirs:
             self._differ.append(name)
         elif common == newest.entry.seq:
             self._current.append(name)
         else:
-            model.head, model.since = standing, common
+            model.head, model.since = known, common
         return model
 
-    def _standing(self, name: str) -> Head | None:
+    def _known(self, name: str) -> Head | None:
         try:
             return read_head(self._ctx.stores.rows, name)
         except NotFound:  # no table yet: a dry run of an empty hub
             return None
 
-    def _hub_digest(self, name: str, seq: int, standing: Head) -> str:
-        if seq == standing.seq:
-            return standing.digest
+    def _hub_digest(self, name: str, seq: int, head: Head) -> str:
+        if seq == head.seq:
+            return head.digest
         value = self._ctx.stores.rows.get(keys.LOG, keys.log(name, seq))
         return "" if value is None else open_row(keys.log(name, seq), value).digest
 
@@ -306,23 +309,23 @@ class _Run:
                 attempt.announce(packs)
                 attempt.renew()
             # Each of them, though one is missing: other versions may need the rest.
-            if not min(self._bring(pack, attempt.announce) for pack in packs):
+            if not min(self._bring(pack, attempt) for pack in packs):
                 self._unreadable.append(f"{model.name}@{change.number}")
 
-    def _bring(self, pack: str, pin: Callable[[Sequence[str]], None]) -> bool:
+    def _bring(self, pack: str, attempt: Attempt) -> bool:
         """Whether the pack's chunks can be had in the hub, from now on."""
         if pack not in self._had:
             self._had[pack] = False  # rows that lead in a circle lead nowhere
-            self._had[pack] = self._brought(pack, pin)
+            self._had[pack] = self._brought(pack, attempt)
         return self._had[pack]
 
-    def _brought(self, pack: str, pin: Callable[[Sequence[str]], None]) -> bool:
+    def _brought(self, pack: str, attempt: Attempt) -> bool:
         moved = self._source.get(keys.PACKS, keys.pack(pack))
         if moved is not None:
             row = decode(moved, PackRow, f"the row of pack {pack} in the backup")
             if not self._dry_run:
-                pin(row.successors)
-            whole = min(self._bring(successor, pin) for successor in row.successors)
+                attempt.announce(row.successors)
+            whole = min(self._bring(successor, attempt) for successor in row.successors)
             return whole and (self._dry_run or self._lead(pack, row.successors))
         if self._is_there(pack):
             return True
@@ -332,7 +335,7 @@ class _Run:
         copied = msgspec.json.decode(said, type=Copied)
         self._packs += 1
         self._bytes += copied.size_bytes
-        return self._dry_run or self._copy(pack, copied, pin)
+        return self._dry_run or self._copy(pack, copied, attempt)
 
     def _is_there(self, pack: str) -> bool:
         weights = self._ctx.stores.weights
@@ -344,11 +347,9 @@ class _Run:
             return False
         if row.state == "moved":
             return self._all_moved(pack)
-        if weights.size(pack_path(pack)) != row.size_bytes:
-            return False
-        if row.state == "condemned" and not self._dry_run:
-            return self._revive(pack, row)
-        return True
+        if self._dry_run:
+            return weights.size(pack_path(pack)) == row.size_bytes
+        return pack in standing(self._ctx, [pack]).live
 
     def _all_moved(self, pack: str) -> bool:
         """Whether a pack that was rewritten here left nothing out that the backup holds of it."""
@@ -361,11 +362,7 @@ class _Run:
         copy = self._source.trailer(pack)
         return all(record.digest in places for record in copy)
 
-    def _revive(self, pack: str, row: PackRow) -> bool:
-        live = PackRow(state="live", size_bytes=row.size_bytes, token=new_pack_id())
-        return change_row(self._ctx, keys.PACKS, keys.pack(pack), encode(row), encode(live))
-
-    def _copy(self, pack: str, copied: Copied, pin: Callable[[Sequence[str]], None]) -> bool:
+    def _copy(self, pack: str, copied: Copied, attempt: Attempt) -> bool:
         """Copy a pack under its name; under a new one, where that name was used here before."""
         weights = self._ctx.stores.weights
         free = row_of(self._ctx.stores, pack) is None
@@ -374,13 +371,15 @@ class _Run:
             weights.move(pack_path(pack), trash_path(new_place(self._ctx.clock.now(), pack)))
             free = False
         name = pack if free else new_pack_id()
-        pin([name])
+        attempt.announce([name])
         writer = weights.create(pack_path(name))
         digest = blake3()
         try:
             for piece in backup_format.read(self._source.folder, pack_path(pack)):
                 digest.update(piece)
                 writer.write(piece)
+                attempt.renew()
+                self._renew()
             if digest.hexdigest() != copied.digest:
                 writer.abort()
                 return False
@@ -399,8 +398,8 @@ class _Run:
     def _lead(self, pack: str, successors: Sequence[str]) -> bool:
         """Let a pack's row say where its chunks are; a name that was collected stays unused."""
         key = keys.pack(pack)
-        standing = self._ctx.stores.rows.get(keys.PACKS, key)
-        before = row_of(self._ctx.stores, pack)
+        value = self._ctx.stores.rows.get(keys.PACKS, key)
+        before = None if value is None else decode(value, PackRow, f"the row of pack {pack}")
         earlier = before.successors if before is not None and before.state == "moved" else ()
         row = PackRow(
             state="moved",
@@ -408,7 +407,7 @@ class _Run:
             token=new_pack_id(),
             successors=tuple(dict.fromkeys((*earlier, *successors))),
         )
-        return change_row(self._ctx, keys.PACKS, key, standing, encode(row))
+        return change_row(self._ctx, keys.PACKS, key, value, encode(row))
 
 
 def _number(sealed: Sealed) -> int:
