@@ -20,11 +20,20 @@ from modelhub.cli.app import app
 FOLDER = Path(__file__).parents[2] / "deploy" / "schedule"
 
 
+def crontab() -> list[list[str]]:
+    """Every command in it."""
+    commands = []
+    for line in (FOLDER / "crontab").read_text().splitlines():
+        if line[0].isdigit():
+            found = re.fullmatch(r"((?:\S+ ){5})(\S+) (.*) \|\| .*", line)
+            assert found, line
+            assert (len(found[1].split()), found[2]) == (5, "modelhub")
+            commands.append(shlex.split(found[3]))
+    return commands
+
+
 def in_crontab() -> list[str]:
-    line = (FOLDER / "crontab").read_text().splitlines()[-1]
-    schedule, user, command = re.fullmatch(r"((?:\S+ ){5})(\S+) (.*) \|\| .*", line).groups()  # type: ignore[union-attr]
-    assert (len(schedule.split()), user) == (5, "modelhub")
-    return shlex.split(command)
+    return crontab()[-1]
 
 
 def in_systemd() -> list[str]:
@@ -93,3 +102,27 @@ def test_the_timer_is_of_the_service() -> None:
     timer = (FOLDER / "modelhub-reindex.timer").read_text()
     assert "OnCalendar=hourly" in timer
     assert (FOLDER / "modelhub-reindex.service").is_file()
+
+
+def test_what_else_the_crontab_runs_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an embedded hub, with the paths of this machine."""
+    (tmp_path / "retention.toml").write_text("[[rules]]\nkeep_last = 3\n")
+    (tmp_path / "model.bin").write_text("x")
+    places = {
+        "prod": str(tmp_path / "hub"),
+        "hdfs://backup:8020/modelhub": str(tmp_path / "backup"),
+        "/etc/modelhub/retention.toml": str(tmp_path / "retention.toml"),
+        "/var/lib/node_exporter/modelhub.prom": str(tmp_path / "modelhub.prom"),
+    }
+    monkeypatch.setenv("MODELHUB_CACHE", str(tmp_path / "cache"))
+    with modelhub.connect(tmp_path / "hub") as hub:
+        hub.push("nlp.mood", tmp_path / "model.bin")
+    verbs = []
+    for _, *arguments in crontab():
+        result = CliRunner().invoke(app, [places.get(one, one) for one in arguments])
+        assert result.exit_code == 0, result.output
+        verbs.append(arguments[arguments.index("admin") + 1])
+    assert verbs == ["backup", "gc", "fsck", "reindex"]
+    assert (tmp_path / "modelhub.prom").read_text()
