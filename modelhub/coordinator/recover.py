@@ -1,7 +1,8 @@
 """Restore: models come back from a backup, into an empty hub or one that lost them.
 
 Nothing that is there is changed. A model that is absent comes back whole; of one whose log ends
-earlier than the backup's, the rest; one that went on otherwise is named and left alone. Packs come
+earlier than the backup's, the rest; one that went on otherwise is named and left alone. Packs that
+a model of the hub has lost come back as well. Packs come
 before the rows that name them, pinned as those of any push, and the log last, row by row from the
 oldest, each put if absent. Numbers that were given once and are not in the backup are never given
 again: an entry says so.
@@ -102,6 +103,7 @@ class _Model:
     """The highest number that was ever given."""
     since: int = 0
     head: Head | None = None
+    """The hub's; None where the model is not to be restored."""
 
 
 @dataclass
@@ -156,9 +158,8 @@ class _Run:
         """Model after model; ``renew`` prolongs the lease."""
         self._renew = renew
         for model in self._found():
-            if model.head is None:
-                continue
-            self._restore(model)
+            if model.head is not None:
+                self._restore(model)
             self._renew()
             self._progress("restore models", self._models, 0)
         return Restored(
@@ -206,8 +207,6 @@ class _Run:
         theirs = next(sealed.digest for _, _, sealed in log if sealed.entry.seq == common)
         if ours != theirs:
             self._differ.append(name)
-        elif common == newest.entry.seq:
-            self._current.append(name)
         else:
             model.head, model.since = known, common
         return model
@@ -225,31 +224,40 @@ class _Run:
         return "" if value is None else open_row(keys.log(name, seq), value).digest
 
     def _restore(self, model: _Model) -> None:
+        assert model.head is not None
         fresh = [one for one in model.log if one[2].entry.seq > model.since]
         head = head_of(model.name, [sealed for _, _, sealed in model.log[:SNAPSHOT_EVERY]])
-        assert model.head is not None
+        if model.head.seq > head.seq:
+            head = model.head  # which says of later deletions too
         attempt = Attempt(self._ctx, model.head, "restore")
-        self._bring_packs(model, head, fresh, attempt)
-        self._models += 1
-        self._entries += len(fresh)
-        self._versions += sum(isinstance(sealed.entry.change, Published) for *_, sealed in fresh)
+        self._bring_packs(model, head, attempt)
         lost = self._lost_numbers(model, head)
-        if lost:
-            self._taken += [f"{model.name}@{number}" for number in lost]
+        self._taken += [f"{model.name}@{number}" for number in lost]
+        if fresh:
+            self._models += 1
+            self._entries += len(fresh)
+            self._versions += sum(isinstance(one.entry.change, Published) for *_, one in fresh)
+        else:
+            self._current.append(model.name)
         if self._dry_run:
             return
-        attempt.announce()
-        self._put_rows(model.name, fresh)
-        for key, value, sealed in reversed(fresh):
-            if not change_row(self._ctx, keys.LOG, key, None, value):
-                raise Conflict(
-                    f"{model.name} was changed while it was restored: entry {sealed.entry.seq} is "
-                    "another",
-                    remedy="Look at `modelhub log`, then restore again.",
-                )
+        if fresh:
+            attempt.announce()
+            self._put_rows(model.name, fresh)
+            self._put_log(model.name, fresh)
         self._show(model, attempt)
         if lost:
             commit(self._ctx, model.name, Floor(max(lost) + 1))
+
+    def _put_log(self, name: str, fresh: Sequence[tuple[bytes, bytes, Sealed]]) -> None:
+        """Row by row from the oldest, each put if absent."""
+        for key, value, sealed in reversed(fresh):
+            if not change_row(self._ctx, keys.LOG, key, None, value):
+                raise Conflict(
+                    f"{name} was changed while it was restored: entry {sealed.entry.seq} is "
+                    "another",
+                    remedy="Look at `modelhub log`, then restore again.",
+                )
 
     def _put_rows(self, name: str, fresh: Sequence[tuple[bytes, bytes, Sealed]]) -> None:
         """What the log names, and what leads to it."""
@@ -292,20 +300,14 @@ class _Run:
 
     # --- packs ---------------------------------------------------------------------------------
 
-    def _bring_packs(
-        self,
-        model: _Model,
-        head: Head,
-        fresh: Sequence[tuple[bytes, bytes, Sealed]],
-        attempt: Attempt,
-    ) -> None:
-        """Pin and copy what the versions need that come back."""
-        for _, _, sealed in fresh:
+    def _bring_packs(self, model: _Model, head: Head, attempt: Attempt) -> None:
+        """Pin and copy what the hub lacks of what versions need."""
+        for _, _, sealed in model.log:
             change = sealed.entry.change
             if not isinstance(change, Published) or is_purged(head.state, change.number):
                 continue
             packs = change.version.packs
-            if not self._dry_run:
+            if sealed.entry.seq > model.since and not self._dry_run:
                 attempt.announce(packs)
                 attempt.renew()
             # Each of them, though one is missing: other versions may need the rest.
@@ -333,6 +335,8 @@ class _Run:
         if said is None:
             return False
         copied = msgspec.json.decode(said, type=Copied)
+        if not self._dry_run:
+            attempt.announce([pack])
         self._packs += 1
         self._bytes += copied.size_bytes
         return self._dry_run or self._copy(pack, copied, attempt)
