@@ -18,6 +18,8 @@ import pytest
 
 import modelhub
 from modelhub.content import windows
+from modelhub.content.pack import new_pack_id
+from modelhub.coordinator import storing
 from modelhub.errors import Conflict, Forbidden, InvalidInput, ModelhubError, NotFound
 from modelhub.hub import Hub
 from tests.coordinator.conftest import MOOD, dump, hub_folder, push, refused
@@ -188,7 +190,13 @@ def as_nobody(act: Act, folder: Path) -> object:
         (pushes, "hub/rows.sqlite", 0o444),
     ],
 )
-def test_whoever_may_not_is_told_what(nobodys: Path, act: Act, locked: str, mode: int) -> None:
+def test_whoever_may_not_is_told_what(
+    nobodys: Path, act: Act, locked: str, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a folder that is there already the pack could be made though `packs` is locked.
+    there = {folder.name for folder in (nobodys / "hub" / "weights" / "packs").iterdir()}
+    prefix = next(name for name in map("{:02x}".format, range(256)) if name not in there)
+    monkeypatch.setattr(storing, "new_pack_id", lambda: prefix + new_pack_id()[2:])
     assert as_nobody(shows, nobodys) == 2
     (nobodys / locked).chmod(mode)
     before = dump(nobodys / "hub")
