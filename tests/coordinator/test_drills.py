@@ -10,6 +10,7 @@ import pytest
 from modelhub.content.pack import pack_path
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Stores
+from modelhub.coordinator.index import read_targets
 from modelhub.errors import CorruptData
 from modelhub.hub import Hub
 from tests.coordinator.test_backup import opened, same
@@ -58,7 +59,7 @@ def clear(stores: Stores, table: str) -> None:
 
 @pytest.mark.usefixtures("all_is_well")
 def test_the_search_index_is_dropped(hub: Hub, any_stores: Stores) -> None:
-    for target in list(any_stores.search.targets()):
+    for target in read_targets(hub._ctx).targets:
         any_stores.search.drop_target(target)
     assert {finding.kind for finding in hub.fsck().findings} == {"search-missing"}
     hub.reindex()
