@@ -61,7 +61,14 @@ from modelhub.coordinator.transaction import Plan, commit
 from modelhub.describe import describe
 from modelhub.describe.facts import Facts
 from modelhub.describe.facts import apply as apply_facts
-from modelhub.errors import CorruptData, InvalidInput, ModelhubError, NotFound
+from modelhub.errors import (
+    CorruptData,
+    InvalidInput,
+    ModelhubError,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
 from modelhub.names import DEFAULT_BRANCH, Revision
 from modelhub.query.clauses import And, Clause
 from modelhub.query.fields import SCORE, facet_of, sort_of
@@ -339,8 +346,14 @@ class Hub:
         text = names.message_text(message)
         self._ctx.policy(self._ctx.principal, "purge", names.revision(revision).model)
         deleted = self.delete(revision, message=text, force=force)
-        retention.erase(self._ctx, deleted.name, deleted.number, text)
-        return self.show(f"{deleted.name}@{deleted.number}")
+        try:
+            retention.erase(self._ctx, deleted.name, deleted.number, text)
+        except Unavailable as exc:
+            raise OutcomeUnknown(
+                f"{deleted.name}@{deleted.number} is deleted, and not purged yet: {exc.message}",
+                remedy="Purge it again.",
+            ) from exc
+        return structs.replace(deleted, metadata=Metadata())
 
     def rollback(
         self,

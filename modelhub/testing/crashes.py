@@ -24,6 +24,10 @@ IMPATIENT = Patience(lease_s=0.0, grace_s=0.0, resume_hours=0.0)
 """Every lease is over at once, so that a sweep settles all that it finds."""
 
 
+LEFT_TO_COLLECTIONS = frozenset({"pack-orphan", "pack-condemned"})
+"""What a check finds that the next collection takes away, or puts right."""
+
+
 def no_pause(_seconds: float) -> None:
     """Waiting that takes no time: nothing a simulated process waits for comes by itself."""
 
@@ -169,7 +173,7 @@ def _check_settled(stores: Stores, case: Case) -> None:
     A hint that was put later than its sweep may be stale: that is what makes it a hint.
     """
     health = open_process(stores)[0].fsck()
-    allowed = {"pack-orphan"} | ({"hint-stale"} if case.outlives_sweep else set())
+    allowed = LEFT_TO_COLLECTIONS | ({"hint-stale"} if case.outlives_sweep else set())
     wrong = [finding for finding in health.findings if finding.kind not in allowed]
     assert not wrong, wrong
     left = [key for key, _ in stores.rows.scan(keys.INTENTS, *keys.intents_range())]

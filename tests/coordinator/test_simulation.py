@@ -278,7 +278,11 @@ CHANGES: tuple[Patch, ...] = (
 )
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change",
+    [*CHANGES[:4], *(pytest.param(change, marks=pytest.mark.full) for change in CHANGES[4:])],
+    ids=[change.__name__ for change in CHANGES],
+)
 def test_a_coordinator_with_a_bug_is_found(
     change: Patch,
     monkeypatch: pytest.MonkeyPatch,

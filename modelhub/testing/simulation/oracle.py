@@ -15,6 +15,7 @@ from modelhub.errors import ModelhubError, NotFound
 from modelhub.hub import Hub
 from modelhub.records import Fence, Purged
 from modelhub.results import Version
+from modelhub.testing.crashes import LEFT_TO_COLLECTIONS
 from modelhub.testing.reference import (
     History,
     check_version,
@@ -29,7 +30,7 @@ from modelhub.testing.simulation.world import Landed, World, nothing_by_chance
 _AFTERWARDS = timedelta(days=5)
 """Later than any lease, and than pins are kept for."""
 
-_HARMLESS = {"hint-stale"}
+_HARMLESS = LEFT_TO_COLLECTIONS | {"hint-stale"}
 """Of two who put a model's summary at the same time, the one who is late may put the older."""
 
 
