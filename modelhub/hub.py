@@ -337,7 +337,7 @@ class Hub:
 
         Raises:
             NotFound: the version is not there.
-            Conflict: as in ``delete``; or somebody brought it back meanwhile.
+            Conflict: as in ``delete``.
             Forbidden: the model is protected, or a branch or alias that the deletion concerns.
             OutcomeUnknown: the row store went away; repeat the call.
         """
@@ -347,7 +347,10 @@ class Hub:
         self._ctx.policy(self._ctx.principal, "purge", names.revision(revision).model)
         deleted = self.delete(revision, message=text, force=force)
         try:
-            retention.erase(self._ctx, deleted.name, deleted.number, text)
+            while not retention.erase(self._ctx, deleted.name, deleted.number, text):
+                # Somebody brought it back between the two entries.
+                named = f"{deleted.name}@{deleted.number}"
+                deleted = self.delete(named, message=text, force=force)
         except Unavailable as exc:
             raise OutcomeUnknown(
                 f"{deleted.name}@{deleted.number} is deleted, and not purged yet: {exc.message}",

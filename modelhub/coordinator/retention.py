@@ -16,7 +16,7 @@ from modelhub.coordinator.lineage import derived
 from modelhub.coordinator.log import Head, Sealed, read_head, since_entry
 from modelhub.coordinator.state import is_deleted, is_live, is_purged
 from modelhub.coordinator.transaction import Attempt, Committed, commit
-from modelhub.errors import Conflict, OutcomeUnknown, Unavailable
+from modelhub.errors import OutcomeUnknown, Unavailable
 from modelhub.records import Deleted, Metadata, Published, Purged, State, Undeleted
 from modelhub.rules import RetentionRule
 
@@ -142,11 +142,12 @@ class Purge:
         """Nothing more: the change stands in the log."""
 
 
-def erase(ctx: Context, name: str, number: int, message: str) -> None:
+def erase(ctx: Context, name: str, number: int, message: str) -> bool:
     """Purge a deleted version now, and remove every metadata row that it ever had.
 
+    False: it is not deleted any more, and nothing was changed.
+
     Raises:
-        Conflict: it is not deleted any more.
         Unavailable: the row store is away; nothing was changed.
         OutcomeUnknown: the row store went away; it may be purged, and its metadata there still.
     """
@@ -155,9 +156,7 @@ def erase(ctx: Context, name: str, number: int, message: str) -> None:
     if not is_purged(seen.state, number):
         head = commit(ctx, name, Purge(ctx, [number], seen.seq, message, erased=True))
         if not is_purged(head.state, number):
-            raise Conflict(
-                f"{name}@{number} was brought back meanwhile", remedy="Purge it again if need be."
-            )
+            return False
     try:
         held = rows.scan(keys.METADATA, *keys.metadata_range(name, number))
         rows.delete_many(keys.METADATA, [key for key, _ in held])
@@ -166,6 +165,7 @@ def erase(ctx: Context, name: str, number: int, message: str) -> None:
             f"{name}@{number} is purged, but its metadata may be there still: {exc.message}",
             remedy="Purge it again.",
         ) from exc
+    return True
 
 
 def _named(state: State) -> set[int]:

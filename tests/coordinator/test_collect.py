@@ -19,6 +19,7 @@ from modelhub.connect import embedded_stores
 from modelhub.content.pack import PackWriter, new_pack_id
 from modelhub.coordinator import keys
 from modelhub.coordinator.context import Clock, Context, Stores
+from modelhub.coordinator.index import read_targets
 from modelhub.coordinator.log import read_head
 from modelhub.coordinator.versions import publication
 from modelhub.errors import (
@@ -225,6 +226,7 @@ def test_an_erasure_leaves_neither_metadata_nor_bytes(
         value for table in keys.TABLES for _, value in any_stores.rows.scan(table, b"\0", b"\xff")
     ]
     assert not any(b"somebody" in row for row in rows)
+    any_stores.search.refresh(read_targets(hub._ctx).live)
     assert not hub.search("somebody", all_versions=True).hits
     refused(NotFound, lambda: hub.undelete(f"{A}@1"), "retention has ended")
     last = hub.log(A)[0]
